@@ -1,0 +1,33 @@
+"""Devices, dtypes, random streams and kernels: everything that knows what an array is made of."""
+
+from .device import (
+    CPU,
+    Array,
+    DeviceLike,
+    device,
+    device_of,
+    get_default_device,
+    module_for,
+    module_of,
+    on,
+    resolve,
+    set_default_device,
+    to_numpy,
+    transfer,
+)
+
+__all__ = [
+    "CPU",
+    "Array",
+    "DeviceLike",
+    "device",
+    "device_of",
+    "get_default_device",
+    "module_for",
+    "module_of",
+    "on",
+    "resolve",
+    "set_default_device",
+    "to_numpy",
+    "transfer",
+]

@@ -1,0 +1,115 @@
+"""The only file that imports CuPy, and only when a CUDA device is asked for."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What this machine can do with CUDA, or why it can do nothing."""
+
+    usable: bool
+    device_count: int = 0
+    reason: str = ""
+    fix: str = ""
+    cupy_version: str | None = None
+    driver_version: str | None = None
+    runtime_version: str | None = None
+
+    def message(self) -> str:
+        """One line: the cause and the fix."""
+        return f"CUDA cannot be used: {self.reason}. {self.fix}"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _driver_present() -> bool:
+    import ctypes.util
+
+    return os.path.exists("/dev/nvidiactl") or ctypes.util.find_library("cuda") is not None
+
+
+@functools.cache
+def diagnose() -> Diagnosis:
+    """Find out, once, whether CUDA can be used; never raises."""
+    if importlib.util.find_spec("cupy") is None:
+        fix = (
+            "Install it with pip install 'gpugrad[cuda13x]' (driver 580 or newer) or 'gpugrad[cuda12x]' (driver 525 or newer)"
+        )
+        if not _driver_present():
+            return Diagnosis(
+                False, reason="CuPy is not installed, and no NVIDIA driver was found either", fix=f"{fix}, on a machine with an NVIDIA GPU"
+            )
+        return Diagnosis(False, reason="CuPy is not installed", fix=fix)
+    try:
+        import cupy
+    except Exception as error:  # a broken CuPy raises whatever its libraries raise
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Diagnosis(
+            False,
+            reason=f"CuPy is installed but does not import ({first_line})",
+            fix="Reinstall it: exactly one of cupy-cuda12x and cupy-cuda13x, matching the driver",
+        )
+    known: dict[str, Any] = {"cupy_version": cupy.__version__}
+    runtime = cupy.cuda.runtime
+    try:
+        driver = runtime.driverGetVersion()
+        local = runtime.runtimeGetVersion()
+    except Exception as error:
+        return Diagnosis(False, reason=f"the CUDA runtime does not answer ({error})", fix="Reinstall CuPy and its CUDA libraries", **known)
+    known["runtime_version"] = _version(local)
+    if driver == 0:
+        return Diagnosis(False, reason="no NVIDIA driver is loaded", fix="Install the driver, or run with --device cpu", **known)
+    known["driver_version"] = _version(driver)
+    try:
+        count = runtime.getDeviceCount()
+    except Exception as error:
+        name = str(error)
+        if "InsufficientDriver" in name:
+            return Diagnosis(
+                False,
+                reason=f"the NVIDIA driver supports CUDA {_version(driver)}, older than the CUDA {_version(local)} that CuPy was built for",
+                fix="Update the driver, or install cupy-cuda12x instead of cupy-cuda13x",
+                **known,
+            )
+        return Diagnosis(False, reason=f"no CUDA device can be opened ({name})", fix="Check nvidia-smi and CUDA_VISIBLE_DEVICES", **known)
+    if count == 0:
+        return Diagnosis(False, reason="the driver shows no CUDA device", fix="Check nvidia-smi and CUDA_VISIBLE_DEVICES", **known)
+    return Diagnosis(True, count, **known)
+
+
+def require() -> int:
+    """The number of CUDA devices.
+
+    Raises:
+        RuntimeError: CUDA cannot be used; says why and what to do.
+    """
+    found = diagnose()
+    if not found.usable:
+        raise RuntimeError(found.message())
+    return found.device_count
+
+
+def cupy() -> ModuleType:
+    """The CuPy module."""
+    import cupy as module
+
+    return module
+
+
+def current_device() -> int:
+    """The index of the current CUDA device."""
+    return cupy().cuda.Device().id
+
+
+def device_name(index: int) -> str:
+    """The marketing name of a CUDA device."""
+    return cupy().cuda.runtime.getDeviceProperties(index)["name"].decode()

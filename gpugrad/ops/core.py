@@ -1,0 +1,712 @@
+"""What an op is: one definition, from which recording, both backwards and the tests follow.
+
+An op is a function on raw arrays, with the array module passed in::
+
+    @op(samples=lambda t: [(t(2, 3), t(3))])
+    def mul(xp, input, other, /):
+        return xp.multiply(input, other)
+
+    mul.rules(input=lambda F, g, other: g * other,
+              other=lambda F, g, input: g * input)
+
+The parameters before ``/`` (or ``*tensors``) are tensors, those after it plain
+values.  A rule gives the gradient for one input.  Its parameters say what is
+saved for it, and nothing else is: the name of an input, ``out`` for the result,
+``input_shape`` for the shape of ``input``, ``aux`` for what the forward kept
+besides its result, or the name of a plain parameter.
+
+Rules are written once, with operators and the functions of ``F``: every op,
+under its own name.  In an ordinary backward ``F`` is ``raw`` and works on arrays;
+with ``create_graph=True`` it is ``taped``, works on tensors and records.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from ..backend import device_of, dtypes, module_of
+from ..backend import resolve as resolve_device
+from ..engine import Arithmetic, Node, check_same_device, fit, modes
+
+ndarray = np.ndarray
+
+REGISTRY: dict[str, Op] = {}
+METHODS: dict[str, Any] = {}
+FUNCTIONS: dict[str, Any] = {}
+
+# The Tensor class, which is defined above this layer; tensor.py sets it.
+Tensor: Any = None
+
+_NUMBERS = (bool, int, float)
+
+
+class Operator:
+    """What type checkers see in the place of operators that are installed from the registry."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Never called; the registry's op is."""
+
+
+class _Fusion(threading.local):
+    enabled = True
+
+
+_fusion = _Fusion()
+
+
+@contextmanager
+def fusion(enabled: bool) -> Iterator[None]:
+    """Use (or, with False, do without) the ops' fused kernels in this thread."""
+    before, _fusion.enabled = _fusion.enabled, enabled
+    try:
+        yield
+    finally:
+        _fusion.enabled = before
+
+
+class Vocabulary:
+    """The functions that gradient rules call, by op name: on arrays (``raw``) or on tensors (``taped``)."""
+
+    def __init__(self, taped: bool):
+        self.is_taped = taped
+
+    def constant(self, array: Any) -> Any:
+        """A raw array as a value of this vocabulary, without a gradient."""
+        return Tensor._wrap(array) if self.is_taped else array
+
+    def array(self, value: Any) -> Any:
+        """The raw array of a value of this vocabulary."""
+        return value._data if self.is_taped else value
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            found = REGISTRY[name]
+        except KeyError:
+            raise AttributeError(f"the gradient vocabulary has no op {name!r}") from None
+        function = found if self.is_taped else found.on_arrays
+        setattr(self, name, function)
+        return function
+
+
+raw = Vocabulary(False)
+taped = Vocabulary(True)
+Arithmetic.taped = taped
+
+
+class _Plan:
+    """How one op is recorded and differentiated when a given set of its inputs needs gradients."""
+
+    __slots__ = ("rules", "saved_inputs", "saves_out", "shapes", "uses_aux")
+
+    def __init__(self, op: Op, wanted: tuple[bool, ...]):
+        names = op.inputs
+        rules = [(i, *op._rules[name]) for i, name in enumerate(names) if wanted[i] and name in op._rules]
+        used = {name for _, _, needs in rules for name in needs}
+        if op._joint and any(wanted):
+            used |= set(op._joint[1])
+        if "aux" in used and op.aux_of is not None:
+            used |= set(inspect.signature(op.aux_of).parameters) & set(names)
+        self.saved_inputs = tuple(i for i, name in enumerate(names) if name in used)
+        self.saves_out = "out" in used
+        self.shapes = tuple(i for i, name in enumerate(names) if f"{name}_shape" in used)
+        self.uses_aux = "aux" in used
+        order = [names[i] for i in self.saved_inputs] + (["out"] if self.saves_out else [])
+        order += [f"{names[i]}_shape" for i in self.shapes] + (["aux"] if self.uses_aux else []) + list(op.params)
+        where = {name: k for k, name in enumerate(order)}
+        self.rules = tuple((i, rule, tuple(where[name] for name in needs)) for i, rule, needs in rules)
+        if op._joint:
+            self.rules = ((-1, op._joint[0], tuple(where.get(name, -1) for name in op._joint[1])),)
+
+
+class OpNode(Node):
+    """A recorded call of a registered op."""
+
+    values: tuple[Any, ...] | None
+    versions: tuple[tuple[list[int], int], ...]
+
+    def __init__(self, op: Op, plan: _Plan, parents: Sequence[Any], shape: Any, dtype: Any):
+        self.op = op
+        self.plan = plan
+        self.parents = parents
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+    def release(self) -> None:
+        if self.versions:
+            self.values = None
+
+    def _check_versions(self) -> None:
+        for k, (counter, version) in enumerate(self.versions):
+            if counter[0] != version:
+                plan, names = self.plan, self.op.inputs
+                which = f"input {names[plan.saved_inputs[k]]!r}" if k < len(plan.saved_inputs) else "result"
+                values = self.values or ()
+                raise RuntimeError(
+                    f"one of the variables needed for gradient computation has been modified by an inplace operation: "
+                    f"the {which} of {self.op.name!r}, of shape {tuple(np.shape(values[k]))}, is at version {counter[0]}; "
+                    f"expected version {version}. Modify a clone instead, or after backward()"
+                )
+
+    def _taped_values(self) -> list[Any]:
+        """The saved values as tensors that carry their history."""
+        assert self.values is not None
+        values = list(self.values)
+        plan = self.plan
+        for k, i in enumerate(plan.saved_inputs):
+            if isinstance(values[k], _NUMBERS) or values[k] is None:
+                continue
+            parent = self.parents[i]
+            slot = self.slots[i] if self.slots else 0
+            if parent is None or isinstance(parent, Node):
+                values[k] = Tensor._wrap(values[k], parent, slot)
+            else:
+                values[k] = parent
+        if plan.saves_out:
+            values[len(plan.saved_inputs)] = Tensor._wrap(values[len(plan.saved_inputs)], self)
+        if plan.uses_aux and self.op.aux_of is not None:
+            named = dict(zip([self.op.inputs[i] for i in plan.saved_inputs], values, strict=False))
+            named.update(zip(self.op.params, values[len(values) - len(self.op.params) :], strict=True))
+            wanted = list(inspect.signature(self.op.aux_of).parameters)[1:]
+            position = len(plan.saved_inputs) + plan.saves_out + len(plan.shapes)
+            values[position] = self.op.aux_of(taped, *[named[name] for name in wanted])
+        return values
+
+    def gradients(self, gradient: Any, taped: bool, skip: Any) -> Sequence[Any]:
+        values: Any = self.values
+        if values is None:
+            raise RuntimeError(
+                f"Trying to backward through the graph a second time: what {self.op.name!r} saved has already been freed. "
+                "Specify retain_graph=True in the first backward() if you need to backward through it again"
+            )
+        for counter, version in self.versions:
+            if counter[0] != version:
+                self._check_versions()
+        if taped:
+            return self._taped_gradients(gradient, skip)
+        parents = self.parents
+        answers: list[Any] = [None] * len(parents)
+        for i, rule, needs in self.plan.rules:
+            if i < 0:
+                wanted = [parent is not None and (skip is None or parent in skip) for parent in parents]
+                answers = list(rule(raw, gradient, wanted, *[values[k] for k in needs]))
+                break
+            if skip is not None and parents[i] not in skip:
+                continue
+            count = len(needs)
+            if count == 0:
+                answers[i] = rule(raw, gradient)
+            elif count == 1:
+                answers[i] = rule(raw, gradient, values[needs[0]])
+            else:
+                answers[i] = rule(raw, gradient, *[values[k] for k in needs])
+        slots = self.slots
+        for i, parent in enumerate(parents):
+            answer = answers[i]
+            if answer is None:
+                continue
+            if parent is None:
+                answers[i] = None
+                continue
+            if isinstance(parent, Node) and parent.outputs > 1:
+                slot = slots[i] if slots else 0
+                shape, dtype = parent.shape[slot], parent.dtype[slot]
+            else:
+                shape, dtype = parent.shape, parent.dtype
+            if answer.shape != shape or answer.dtype is not dtype:
+                answers[i] = fit(answer, shape, dtype)
+        return answers
+
+    def _taped_gradients(self, gradient: Any, skip: Any) -> Sequence[Any]:
+        values = self._taped_values()
+        parents = self.parents
+        answers: list[Any] = [None] * len(parents)
+        for i, rule, needs in self.plan.rules:
+            if i < 0:
+                wanted = [parent is not None and (skip is None or parent in skip) for parent in parents]
+                answers = list(rule(taped, gradient, wanted, *[values[k] for k in needs]))
+            elif skip is None or parents[i] in skip:
+                answers[i] = rule(taped, gradient, *[values[k] for k in needs])
+        for i, parent in enumerate(parents):
+            if answers[i] is None or parent is None:
+                answers[i] = None
+                continue
+            slot = self.slots[i] if self.slots else 0
+            several = isinstance(parent, Node) and parent.outputs > 1
+            shape = parent.shape[slot] if several else parent.shape
+            dtype = parent.dtype[slot] if several else parent.dtype
+            answers[i] = taped_fit(answers[i], tuple(shape), dtype)
+        return answers
+
+
+def taped_fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """``engine.fit`` on a tensor, recorded."""
+    if gradient.dtype != dtype:
+        gradient = taped.to_dtype(gradient, dtype)
+    if tuple(gradient.shape) != shape:
+        larger = gradient.ndim >= len(shape) and all(
+            n in (1, m) for n, m in zip(shape[::-1], tuple(gradient.shape)[::-1], strict=False)
+        )
+        gradient = taped.sum_to(gradient, shape) if larger else taped.expand(gradient, shape)
+    return gradient
+
+
+class Op:
+    """A differentiable operation; made by :func:`op`.
+
+    Attributes:
+        inputs: the names of the tensor inputs; of a variadic op, filled up per call.
+        params: the names of the plain parameters.
+        view: the result may share memory with the first input.
+        outputs: how many results the op has; None when it varies.
+        aux: the forward gets a further parameter ``recording`` and returns ``(result, aux)``.
+        aux_of: recomputes a differentiable aux: ``aux_of(F, <inputs and params by name>)``.
+        samples: makes the arguments the tests call the op with.
+    """
+
+    def __init__(self, forward: Callable[..., Any], name: str, **options: Any):
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if any(p.kind is p.POSITIONAL_ONLY for p in parameters):
+            self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+            self.params = tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+        elif self.variadic:
+            self.inputs = ()
+            self.params = tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
+        else:
+            raise TypeError(f"op {name!r}: mark its tensor parameters with '/' or '*tensors'")
+        if inspect.signature(forward).parameters and next(iter(inspect.signature(forward).parameters)) != "xp":
+            raise TypeError(f"op {name!r}: the first parameter of its forward must be 'xp', the array module")
+        self.forward = forward
+        self.name = name
+        self.params = tuple(p for p in self.params if p != "recording")
+        self.view: bool = options.pop("view", False)
+        self.outputs: int | None = options.pop("outputs", 1)
+        self.aux: bool = options.pop("aux", False)
+        self.samples: Callable[..., Any] | None = options.pop("samples", None)
+        # The name of PyTorch's counterpart (None if it has none), or a function (torch, *args).
+        self.torch: Any = options.pop("torch", name)
+        self.differentiable: bool = options.pop("differentiable", True)
+        self.tests: dict[str, Any] = options.pop("tests", {})
+        if options:
+            raise TypeError(f"op {name!r}: unknown options {sorted(options)}")
+        self.aux_of: Callable[..., Any] | None = None
+        self.kernels: dict[type, Callable[..., Any]] = {}
+        self._rules: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
+        self._joint: tuple[Callable[..., Any], tuple[str, ...]] | None = None
+        self._plans: dict[Any, _Plan] = {}
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = forward.__doc__
+        self.__module__ = forward.__module__
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def rules(self, **rules: Callable[..., Any]) -> None:
+        """One gradient rule per input: ``rule(F, g, *what it saves)``."""
+        for name, rule in rules.items():
+            if name not in self.inputs:
+                raise TypeError(f"op {self.name!r} has no input {name!r}")
+            self._rules[name] = (rule, self._check_needs(rule, 2))
+
+    def joint_rule(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """One rule for all inputs: ``rule(F, g, wanted, *what it saves)`` returns a sequence of gradients."""
+        self._joint = (rule, self._check_needs(rule, 3))
+        return rule
+
+    def aux_rule(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Set how a differentiable aux is computed from inputs and parameters, in either vocabulary."""
+        self.aux_of = function
+        return function
+
+    def kernel(self, array_type: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a fused forward for arrays of one type; it returns NotImplemented where it does not apply."""
+
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.kernels[array_type] = function
+            return function
+
+        return register
+
+    def _check_needs(self, rule: Callable[..., Any], skip: int) -> tuple[str, ...]:
+        needs = tuple(inspect.signature(rule).parameters)[skip:]
+        known = {*self.inputs, *(f"{name}_shape" for name in self.inputs), *self.params, "out", "aux"}
+        if unknown := [name for name in needs if name not in known]:
+            raise TypeError(f"op {self.name!r}: its rule asks for unknown {unknown}; known are {sorted(known)}")
+        return needs
+
+    def on_arrays(self, *args: Any) -> Any:
+        """The forward on raw arrays, as gradient rules call it."""
+        result = self.compute(args, module_of(_first_array(args)), False)
+        return result[0] if self.aux else result
+
+    def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
+        """The result of the fused kernel where there is one and it applies, else of the generic forward."""
+        if self.kernels and _fusion.enabled:
+            kernel = self.kernels.get(type(_first_array(args)))
+            if kernel is not None:
+                result = kernel(*args, recording) if self.aux else kernel(*args)
+                if result is not NotImplemented:
+                    return result
+        return self.forward(xp, *args, recording) if self.aux else self.forward(xp, *args)
+
+    def plan(self, wanted: tuple[bool, ...]) -> _Plan:
+        """The recording plan for a set of inputs that need gradients."""
+        found = self._plans.get(wanted)
+        if found is None:
+            found = self._plans[wanted] = _Plan(self, wanted)
+        return found
+
+    def __call__(self, *args: Any) -> Any:
+        """Apply to tensors: inputs first, then the plain parameters."""
+        count = len(self.inputs)
+        return self.apply(args[:count], args[count:])
+
+    def apply(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> Any:
+        """Apply to tensors (or None for an absent optional input), recording if need be."""
+        return self.apply_with_aux(inputs, params)[0]
+
+    def apply_with_aux(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> tuple[Any, Any]:
+        """As ``apply``; also returns what the forward kept besides its result."""
+        inputs = as_tensors(self.name, inputs)
+        arrays = tuple(None if t is None else t._data for t in inputs)
+        first = _first_array(arrays)
+        xp = np if type(first) is ndarray else module_of(first)
+        wanted = tuple(t is not None and t._needs_grad for t in inputs) if modes.grad else ()
+        recording = True in wanted and self.differentiable
+        result = self.compute(arrays + params, xp, recording)
+        aux = None
+        if self.aux:
+            result, aux = result
+        several = self.outputs != 1
+        outs = [self._wrap(x, xp) for x in (result if several else (result,))]
+        if recording:
+            record(self, inputs, arrays, wanted, params, outs, aux, several)
+        elif modes.inference:
+            for out in outs:
+                out._inference = True
+        if self.view and inputs[0] is not None:
+            for k, out in enumerate(outs):
+                mark_view(out, inputs[0], self, params, k)
+        return (tuple(outs) if several else outs[0]), aux
+
+    def _wrap(self, array: Any, xp: Any) -> Any:
+        if isinstance(array, np.generic) or not hasattr(array, "dtype"):
+            array = xp.asarray(array)
+        return Tensor._wrap(array)
+
+
+def record(
+    op: Op,
+    inputs: Sequence[Any],
+    arrays: tuple[Any, ...],
+    wanted: tuple[bool, ...],
+    params: tuple[Any, ...],
+    outs: list[Any],
+    aux: Any,
+    several: bool,
+) -> None:
+    """Make the node of a call and hang it on its results."""
+    plan = op.plan(wanted)
+    parents: list[Any] = []
+    slots: list[int] | None = None
+    for k, t in enumerate(inputs):
+        if not wanted[k]:
+            parents.append(None)
+            continue
+        if t._base is not None:
+            refresh_view(t)
+        node = t._node
+        if node is None:
+            parents.append(t)
+        else:
+            parents.append(node)
+            if t._slot:
+                slots = slots or [0] * len(inputs)
+                slots[k] = t._slot
+    node = OpNode(op, plan, parents, None, None)
+    if slots:
+        node.slots = tuple(slots)
+    values: list[Any] = []
+    versions: list[tuple[list[int], int]] = []
+    for i in plan.saved_inputs:
+        values.append(arrays[i])
+        if arrays[i] is not None:
+            counter = inputs[i]._counter()
+            if inputs[i]._inference:
+                raise RuntimeError("Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal tensor")
+            versions.append((counter, counter[0]))
+        else:
+            versions.append((_FIXED, 0))
+    if plan.saves_out:
+        values.append(outs[0]._data)
+        counter = outs[0]._counter()
+        versions.append((counter, counter[0]))
+    for i in plan.shapes:
+        values.append(arrays[i].shape)
+    if plan.uses_aux:
+        values.append(aux)
+        if not versions:
+            versions.append((_FIXED, 0))
+    values.extend(params)
+    node.values = tuple(values)
+    node.versions = tuple(versions)
+    if several:
+        node.outputs = len(outs)
+        node.shape = [t._data.shape for t in outs]
+        node.dtype = [t._data.dtype for t in outs]
+    else:
+        node.shape = outs[0]._data.shape
+        node.dtype = outs[0]._data.dtype
+    if modes.anomaly:
+        node.remember_call()
+    for k, out in enumerate(outs):
+        if out._data.dtype.kind == "f" or out._data.dtype.name == "bfloat16":
+            out._node = node
+            out._slot = k
+            out._needs_grad = True
+
+
+_FIXED = [0]
+
+
+def mark_view(out: Any, base: Any, op: Op, params: tuple[Any, ...], slot: int) -> None:
+    """Note that ``out`` shares memory with ``base``, if it does, so that in-place changes reach both histories."""
+    memory = out._data.base
+    if memory is None:
+        return
+    data = base._data
+    if memory is data or memory is data.base:
+        counter = out._version_counter = base._counter()
+        out._base = base
+        out._view_op = (op, params, slot)
+        out._view_version = counter[0]
+        if base._inference:
+            out._inference = True
+
+
+def refresh_view(t: Any) -> None:
+    """Give a view whose memory was changed through another tensor the history of its changed base."""
+    chain = []
+    while t._base is not None and t._view_version != t._version_counter[0]:
+        chain.append(t)
+        t = t._base
+    for view in reversed(chain):
+        op, params, slot = view._view_op
+        base = view._base
+        if modes.grad and base._needs_grad:
+            fresh = op.apply((base,), params)
+            fresh = fresh[slot] if op.outputs != 1 else fresh
+            view._node, view._slot, view._needs_grad = fresh._node, fresh._slot, fresh._needs_grad
+        view._view_version = view._version_counter[0]
+
+
+def check_inplace(name: str, target: Any, recording: bool) -> None:
+    """Refuse an in-place change that would lose gradients or break inference mode.
+
+    Raises:
+        RuntimeError: ``target`` is (a view of) a leaf that needs a gradient, or an inference tensor.
+    """
+    if recording and target._needs_grad:
+        root = target
+        while root._base is not None:
+            root = root._base
+        if root._node is None and root._needs_grad:
+            kind = "a leaf Variable" if root is target else "a view of a leaf Variable"
+            raise RuntimeError(
+                f"{name}: {kind} that requires grad is being used in an in-place operation; use no_grad() or work on a clone"
+            )
+    if target._inference and not modes.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed; make a clone to get a normal tensor"
+        )
+
+
+def alias(t: Any) -> Any:
+    """Another tensor object with the memory, history and version of ``t`` as they are now."""
+    other = Tensor._wrap(t._data, t._node, t._slot)
+    other._needs_grad = t._needs_grad
+    other._version_counter = t._counter()
+    return other
+
+
+def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **kwargs: Any) -> Any:
+    """Replace the value of ``target`` by ``function(target, ...)``, and its history with it.
+
+    Raises:
+        RuntimeError: the result does not fit the target's shape or dtype, or the change is not allowed.
+    """
+    recording = modes.grad and (target._needs_grad or any(getattr(a, "_needs_grad", False) for a in args))
+    check_inplace(name, target, recording)
+    if target._base is not None and recording:
+        refresh_view(target)
+    result = function(alias(target), *args, **kwargs)
+    data, new = target._data, result._data
+    if new.shape != data.shape:
+        raise RuntimeError(f"{name}: output with shape {data.shape} doesn't match the broadcast shape {new.shape}")
+    if new.dtype != data.dtype and dtypes.category(new.dtype) > dtypes.category(data.dtype):
+        raise RuntimeError(f"{name}: result type {new.dtype} can't be cast to the desired output type {data.dtype}")
+    data[...] = new
+    target._bump()
+    if result._needs_grad:
+        rebase(target, result)
+    elif target._base is not None:
+        target._view_version = target._version_counter[0]
+    return target
+
+
+def rebase(target: Any, result: Any) -> None:
+    """Give ``target``, changed in place, the history of ``result``; its bases get theirs from it."""
+    target._node, target._slot, target._needs_grad = result._node, result._slot, True
+    child = target
+    while child._base is not None:
+        base = child._base
+        child._view_version = child._version_counter[0]
+        view_op, params, slot = child._view_op
+        before = alias(base)
+        changed = Tensor._wrap(base._data)
+        wanted = (before._needs_grad, True)
+        scatter = REGISTRY["view_scatter"]
+        record(scatter, (before, child), (before._data, child._data), wanted, (view_op, params, slot), [changed], None, False)
+        base._node, base._slot, base._needs_grad = changed._node, 0, True
+        child = base
+
+
+def _first_array(args: Sequence[Any]) -> Any:
+    for value in args:
+        if hasattr(value, "dtype"):
+            return value
+    return np.empty(0)
+
+
+def as_tensors(name: str, inputs: Sequence[Any]) -> Sequence[Any]:
+    """The inputs as tensors on one device: arrays and numbers are wrapped, other things refused.
+
+    Raises:
+        TypeError: an input is no tensor, array or number.
+        RuntimeError: they live on different devices.
+    """
+    tensors = None
+    place = None
+    for k, value in enumerate(inputs):
+        if isinstance(value, Tensor):
+            kind = type(value._data)
+            if place is None:
+                place = kind
+            elif kind is not place or kind is not ndarray:
+                check_same_device(name, [t._data for t in inputs if isinstance(t, Tensor)])
+            continue
+        if value is None:
+            continue
+        if tensors is None:
+            tensors = list(inputs)
+        like = next((t for t in inputs if isinstance(t, Tensor)), None)
+        tensors[k] = wrap_operand(name, value, like)
+    return inputs if tensors is None else tensors
+
+
+def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
+    """A number, NumPy array or list as a tensor, on the device of ``like`` where that is a plain number.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(value, _NUMBERS) or (isinstance(value, np.generic) and value.dtype.kind in "biuf"):
+        dtype = dtypes.of_scalar(value)
+        xp = np if like is None else module_of(like._data)
+        tensor = Tensor._wrap(xp.asarray(value, dtype=dtype))
+        tensor._is_number = True
+        return tensor
+    if isinstance(value, ndarray) or hasattr(value, "__cuda_array_interface__"):
+        if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
+            raise TypeError(f"{name}(): can't use an array of dtype {value.dtype}; expected numbers or booleans")
+        return Tensor._wrap(value)
+    raise TypeError(f"{name}(): expected a Tensor, an array or a number, but got {type(value).__name__}")
+
+
+def op(function: Callable[..., Any] | None = None, *, kind: type[Op] | None = None, **options: Any) -> Any:
+    """Register the decorated forward as an op; see the module's text and :class:`Op` for the options."""
+
+    def register(forward: Callable[..., Any]) -> Op:
+        name = options.pop("name", forward.__name__.strip("_"))
+        if name in REGISTRY:
+            raise ValueError(f"op {name!r} is registered twice")
+        REGISTRY[name] = (kind or Op)(forward, name, **options)
+        return REGISTRY[name]
+
+    return register if function is None else register(function)
+
+
+def public(*, method: bool | str | tuple[str, ...] = True, name: str | None = None, function: bool = True) -> Any:
+    """Make the decorated function part of the API: as ``gg.<name>`` and as a Tensor method.
+
+    Args:
+        method: False for none, True for one of the same name, else its names.
+        name: the public name, when the decorated one's does not serve.
+        function: False for a method only.
+    """
+
+    def register(target: Any) -> Any:
+        label = name or target.__name__.strip("_")
+        if function:
+            FUNCTIONS[label] = target
+        if method:
+            names = (label,) if method is True else (method,) if isinstance(method, str) else method
+            for each in names:
+                METHODS[each] = target
+        return target
+
+    return register
+
+
+def normalize_dim(dim: int, ndim: int) -> int:
+    """A dimension counted from the front.
+
+    Raises:
+        IndexError: it is out of range.
+    """
+    span = max(ndim, 1)
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise TypeError(f"dim must be an int, not {type(dim).__name__}")
+    dim = dim.__index__()
+    if not -span <= dim < span:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got {dim})")
+    return dim % span
+
+
+def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
+    """Dimensions counted from the front; None or an empty list stands for all.
+
+    Raises:
+        IndexError: one is out of range.
+        RuntimeError: one appears twice.
+    """
+    if dim is None or (isinstance(dim, tuple | list) and not dim):
+        return tuple(range(ndim))
+    dims = tuple(normalize_dim(d, ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,)))
+    if len(set(dims)) != len(dims):
+        raise RuntimeError(f"dim {sorted(d for d in set(dims) if dims.count(d) > 1)[0]} appears multiple times in the list of dims")
+    return dims if ndim else ()
+
+
+def get_device(device: Any) -> Any:
+    """A device from what a user passed; None stands for the default device."""
+    return resolve_device(device)
+
+
+def device_of_tensor(tensor: Any) -> Any:
+    """The device of a tensor."""
+    return device_of(tensor._data)
