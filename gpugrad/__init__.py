@@ -1,3 +1,89 @@
-from . import ops
-from .creation import tensor
-from .tensor import Tensor, grad, backward
+"""gpugrad: PyTorch-style autograd on NumPy (CPU) and CuPy (NVIDIA GPU).
+
+``import gpugrad as gg`` gives PyTorch's names: ``gg.tensor``, ``gg.nn``,
+``gg.optim``, ``gg.utils.data`` and so on.
+"""
+
+import importlib as _importlib
+import math as _math
+from typing import Any as _Any
+
+from . import creation as _creation
+from .backend import cpu as _cpu
+from .backend import device, get_default_device, set_default_device
+from .backend.dtypes import (
+    double,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    long,
+    set_default_dtype,
+    short,
+    uint8,
+)
+from .backend.dtypes import bool_ as bool
+from .backend.dtypes import float32 as float
+from .backend.dtypes import int32 as int
+from .engine import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .ops import FUNCTIONS as _FUNCTIONS
+from .printing import set_printoptions
+from .tensor import Size, Tensor
+from .version import __version__
+
+get_num_threads = _cpu.get_num_threads
+set_num_threads = _cpu.set_num_threads
+
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
+
+globals().update({name: getattr(_creation, name) for name in _creation.__all__})
+globals().update(_FUNCTIONS)
+
+_MODULES = ("autograd", "cuda", "data", "io", "linalg", "nn", "optim", "random", "testing", "utils")
+_FROM = {
+    "io": ("save", "load"),
+    "random": (
+        "Generator",
+        "bernoulli",
+        "get_rng_state",
+        "initial_seed",
+        "manual_seed",
+        "multinomial",
+        "normal",
+        "rand",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+        "randn_like",
+        "randperm",
+        "seed",
+        "set_rng_state",
+    ),
+}
+_LAZY = {name: module for module, names in _FROM.items() for name in names}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _MODULES:
+        return _importlib.import_module(f".{name}", __name__)
+    if name in _LAZY:
+        value = globals()[name] = getattr(_importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        return value
+    raise AttributeError(f"module 'gpugrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_LAZY})

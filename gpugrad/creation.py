@@ -10,6 +10,8 @@ from . import backend
 from .backend import dtypes
 from .tensor import Tensor, _nested
 
+__all__ = ["tensor"]
+
 
 def tensor(
     data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
@@ -39,7 +41,9 @@ def tensor(
         if wanted is not None:
             array = array.astype(wanted)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"can't make a tensor from {type(data).__name__} with elements of type {array.dtype}; expected numbers or booleans")
+        raise TypeError(
+            f"can't make a tensor from {type(data).__name__} with elements of type {array.dtype}; expected numbers or booleans"
+        )
     result = Tensor._wrap(backend.transfer(array, where))
     result.requires_grad = requires_grad
     return result

@@ -246,16 +246,16 @@ class Arithmetic:
 def sum_to(array: Any, shape: Shape) -> Any:
     """Sum a raw array over the axes along which ``shape`` was broadcast to it."""
     lead = array.ndim - len(shape)
-    axes = tuple(range(lead)) + tuple(
-        lead + i for i, n in enumerate(shape) if n == 1 and array.shape[lead + i] != 1
-    )
+    axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 and array.shape[lead + i] != 1)
     return array.sum(axis=axes, keepdims=True, dtype=array.dtype).reshape(shape) if axes else array
 
 
 def fit(gradient: Any, shape: Shape, dtype: np.dtype) -> Any:
     """Undo broadcasting and promotion: a raw gradient with the shape and dtype of its input."""
     if gradient.shape != shape:
-        if gradient.ndim < len(shape) or any(n not in (1, m) for n, m in zip(shape[::-1], gradient.shape[::-1], strict=False)):
+        if gradient.ndim < len(shape) or any(
+            n not in (1, m) for n, m in zip(shape[::-1], gradient.shape[::-1], strict=False)
+        ):
             gradient = module_of(gradient).broadcast_to(gradient, shape)
         else:
             gradient = sum_to(gradient, shape)
@@ -406,8 +406,14 @@ def run(
             if node._hooks:
                 gradient = _complete(node, 0, gradient, taped)
             if targets is None:
-                if not taped and node._grad is None and (
-                    _references(gradient) > _SOLE_OWNER or gradient.base is not None or not gradient.flags.c_contiguous
+                if (
+                    not taped
+                    and node._grad is None
+                    and (
+                        _references(gradient) > _SOLE_OWNER
+                        or gradient.base is not None
+                        or not gradient.flags.c_contiguous
+                    )
                 ):
                     gradient = copy(gradient)
                 accumulate(node, gradient, taped)

@@ -61,7 +61,9 @@ def tensor_repr(tensor: Any) -> str:
     extras = []
     if tensor.device.type != "cpu":
         extras.append(f"device='{tensor.device}'")
-    if array.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_) or (array.size == 0 and array.dtype != dtypes.get_default_dtype()):
+    if array.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_) or (
+        array.size == 0 and array.dtype != dtypes.get_default_dtype()
+    ):
         extras.append(f"dtype=gpugrad.{array.dtype.name}")
     if array.size == 0 and array.ndim != 1:
         extras.insert(0, f"size={tuple(array.shape)}")

@@ -278,7 +278,9 @@ class Tensor:
         """
         if not force:
             if self._needs_grad:
-                raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+                raise RuntimeError(
+                    "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                )
             if self.is_cuda:
                 raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first")
         return backend.to_numpy(self._data)
@@ -344,7 +346,9 @@ class Tensor:
             if not isinstance(value, Tensor):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
             if value._data.shape != self._data.shape:
-                raise RuntimeError(f"assigned grad has data of shape {tuple(value.shape)}, expected {tuple(self.shape)}")
+                raise RuntimeError(
+                    f"assigned grad has data of shape {tuple(value.shape)}, expected {tuple(self.shape)}"
+                )
             if value.dtype != self.dtype:
                 raise RuntimeError(f"assigned grad has data of dtype {value.dtype}, expected {self.dtype}")
             if value.device != self.device:
@@ -429,7 +433,9 @@ class Tensor:
             RuntimeError: the tensor is no leaf or needs no gradient.
         """
         if self._node is not None or not self._needs_grad:
-            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors or without requires_grad")
+            raise RuntimeError(
+                "post accumulate grad hooks cannot be registered on non-leaf tensors or without requires_grad"
+            )
         self._accumulated_hooks = {} if self._accumulated_hooks is None else self._accumulated_hooks
         return add_hook(self._accumulated_hooks, hook)
 
@@ -500,7 +506,9 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Tensor:
         if self._node is not None:
-            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol; use detach()")
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol; use detach()"
+            )
         t = type(self).__new__(type(self))
         memo[id(self)] = t
         t._data = self._data.copy()
@@ -510,7 +518,12 @@ class Tensor:
         return t
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), np.ascontiguousarray(backend.to_numpy(self._data)), str(self.device), self._needs_grad)
+        return _rebuild, (
+            type(self),
+            np.ascontiguousarray(backend.to_numpy(self._data)),
+            str(self.device),
+            self._needs_grad,
+        )
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *METHODS})
@@ -564,7 +577,9 @@ def parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, b
 def _starting_gradient(output: Tensor, gradient: Any, taped: bool) -> Any:
     if gradient is None:
         if output._data.size != 1:
-            raise RuntimeError(f"grad can be implicitly created only for scalar outputs; this one has shape {tuple(output.shape)}")
+            raise RuntimeError(
+                f"grad can be implicitly created only for scalar outputs; this one has shape {tuple(output.shape)}"
+            )
         if not output.is_floating_point():
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {output.dtype}")
         ones = module_of(output._data).ones(output._data.shape, output.dtype)

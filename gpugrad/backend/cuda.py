@@ -41,12 +41,12 @@ def _driver_present() -> bool:
 def diagnose() -> Diagnosis:
     """Find out, once, whether CUDA can be used; never raises."""
     if importlib.util.find_spec("cupy") is None:
-        fix = (
-            "Install it with pip install 'gpugrad[cuda13x]' (driver 580 or newer) or 'gpugrad[cuda12x]' (driver 525 or newer)"
-        )
+        fix = "Install it with pip install 'gpugrad[cuda13x]' (driver 580 or newer) or 'gpugrad[cuda12x]' (driver 525 or newer)"
         if not _driver_present():
             return Diagnosis(
-                False, reason="CuPy is not installed, and no NVIDIA driver was found either", fix=f"{fix}, on a machine with an NVIDIA GPU"
+                False,
+                reason="CuPy is not installed, and no NVIDIA driver was found either",
+                fix=f"{fix}, on a machine with an NVIDIA GPU",
             )
         return Diagnosis(False, reason="CuPy is not installed", fix=fix)
     try:
@@ -64,10 +64,17 @@ def diagnose() -> Diagnosis:
         driver = runtime.driverGetVersion()
         local = runtime.runtimeGetVersion()
     except Exception as error:
-        return Diagnosis(False, reason=f"the CUDA runtime does not answer ({error})", fix="Reinstall CuPy and its CUDA libraries", **known)
+        return Diagnosis(
+            False,
+            reason=f"the CUDA runtime does not answer ({error})",
+            fix="Reinstall CuPy and its CUDA libraries",
+            **known,
+        )
     known["runtime_version"] = _version(local)
     if driver == 0:
-        return Diagnosis(False, reason="no NVIDIA driver is loaded", fix="Install the driver, or run with --device cpu", **known)
+        return Diagnosis(
+            False, reason="no NVIDIA driver is loaded", fix="Install the driver, or run with --device cpu", **known
+        )
     known["driver_version"] = _version(driver)
     try:
         count = runtime.getDeviceCount()
@@ -80,9 +87,16 @@ def diagnose() -> Diagnosis:
                 fix="Update the driver, or install cupy-cuda12x instead of cupy-cuda13x",
                 **known,
             )
-        return Diagnosis(False, reason=f"no CUDA device can be opened ({name})", fix="Check nvidia-smi and CUDA_VISIBLE_DEVICES", **known)
+        return Diagnosis(
+            False,
+            reason=f"no CUDA device can be opened ({name})",
+            fix="Check nvidia-smi and CUDA_VISIBLE_DEVICES",
+            **known,
+        )
     if count == 0:
-        return Diagnosis(False, reason="the driver shows no CUDA device", fix="Check nvidia-smi and CUDA_VISIBLE_DEVICES", **known)
+        return Diagnosis(
+            False, reason="the driver shows no CUDA device", fix="Check nvidia-smi and CUDA_VISIBLE_DEVICES", **known
+        )
     return Diagnosis(True, count, **known)
 
 
@@ -113,3 +127,24 @@ def current_device() -> int:
 def device_name(index: int) -> str:
     """The marketing name of a CUDA device."""
     return cupy().cuda.runtime.getDeviceProperties(index)["name"].decode()
+
+
+def set_device(index: int) -> None:
+    """Make a CUDA device the current one of this thread."""
+    cupy().cuda.Device(index).use()
+
+
+def synchronize() -> None:
+    """Wait for the current CUDA device."""
+    cupy().cuda.Device().synchronize()
+
+
+def memory_used() -> int:
+    """Bytes handed out by CuPy's memory pool."""
+    return cupy().get_default_memory_pool().used_bytes()
+
+
+def empty_cache() -> None:
+    """Free the blocks that CuPy's memory pools keep."""
+    cupy().get_default_memory_pool().free_all_blocks()
+    cupy().get_default_pinned_memory_pool().free_all_blocks()

@@ -75,7 +75,9 @@ def as_dtype(dtype: DType) -> np.dtype:
     except TypeError:
         found = None
     if found is None or (found not in _SUPPORTED and found.name != "bfloat16"):
-        raise TypeError(f"unsupported dtype {dtype!r}: expected one of {', '.join(sorted({d.name for d in _SUPPORTED}))}")
+        raise TypeError(
+            f"unsupported dtype {dtype!r}: expected one of {', '.join(sorted({d.name for d in _SUPPORTED}))}"
+        )
     return found
 
 

@@ -447,7 +447,9 @@ def record(
         if arrays[i] is not None:
             counter = inputs[i]._counter()
             if inputs[i]._inference:
-                raise RuntimeError("Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal tensor")
+                raise RuntimeError(
+                    "Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal tensor"
+                )
             versions.append((counter, counter[0]))
         else:
             versions.append((_FIXED, 0))
@@ -580,7 +582,16 @@ def rebase(target: Any, result: Any) -> None:
         changed = Tensor._wrap(base._data)
         wanted = (before._needs_grad, True)
         scatter = REGISTRY["view_scatter"]
-        record(scatter, (before, child), (before._data, child._data), wanted, (view_op, params, slot), [changed], None, False)
+        record(
+            scatter,
+            (before, child),
+            (before._data, child._data),
+            wanted,
+            (view_op, params, slot),
+            [changed],
+            None,
+            False,
+        )
         base._node, base._slot, base._needs_grad = changed._node, 0, True
         child = base
 
@@ -698,7 +709,9 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     dims = tuple(normalize_dim(d, ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,)))
     if len(set(dims)) != len(dims):
-        raise RuntimeError(f"dim {sorted(d for d in set(dims) if dims.count(d) > 1)[0]} appears multiple times in the list of dims")
+        raise RuntimeError(
+            f"dim {sorted(d for d in set(dims) if dims.count(d) > 1)[0]} appears multiple times in the list of dims"
+        )
     return dims if ndim else ()
 
 
