@@ -444,7 +444,7 @@ def run(
                 continue
             contribution = inputs[i]
             if contribution is not None:
-                if slots is None and entry[1] is None and (not isinstance(parent, Node) or parent.outputs == 1):
+                if slots is None and entry[1] is None and parent.outputs == 1:
                     entry[1] = contribution
                 else:
                     _arrive(entry, parent, 0 if slots is None else slots[i], contribution, taped)
@@ -457,7 +457,7 @@ def run(
 
 def _arrive(entry: list[Any], node: Any, slot: int, gradient: Any, taped: bool) -> None:
     """Add one gradient to those of ``node``: the first is borrowed, the second copied, later ones added in place."""
-    if isinstance(node, Node) and node.outputs > 1:
+    if node.outputs != 1:
         if entry[1] is None:
             entry[1], entry[2] = [None] * node.outputs, [False] * node.outputs
         if entry[1][slot] is None:

@@ -81,6 +81,7 @@ class Tensor:
     _grad: Tensor | None = None
     _node: Any = None
     _slot = 0
+    outputs = 1  # as a parent in the graph, like a node's
     _base: Tensor | None = None
     _view_op: Any = None
     _view_version = 0

@@ -128,8 +128,8 @@ class _Plan:
 class OpNode(Node):
     """A recorded call of a registered op."""
 
-    values: tuple[Any, ...] | None
-    versions: tuple[tuple[list[int], int], ...]
+    values: tuple[Any, ...] | None = ()
+    versions: tuple[tuple[list[int], int], ...] = ()
 
     def __init__(self, op: Op, plan: _Plan, parents: Sequence[Any], shape: Any, dtype: Any):
         self.op = op
@@ -200,32 +200,31 @@ class OpNode(Node):
             if i < 0:
                 wanted = [parent is not None and (skip is None or parent in skip) for parent in parents]
                 answers = list(rule(raw, gradient, wanted, *[values[k] for k in needs]))
-                break
-            if skip is not None and parents[i] not in skip:
+                return [None if a is None or not wanted[k] else self._fit(a, k) for k, a in enumerate(answers)]
+            parent = parents[i]
+            if skip is not None and parent not in skip:
                 continue
-            count = len(needs)
-            if count == 0:
-                answers[i] = rule(raw, gradient)
-            elif count == 1:
-                answers[i] = rule(raw, gradient, values[needs[0]])
+            if not needs:
+                answer = rule(raw, gradient)
+            elif len(needs) == 1:
+                answer = rule(raw, gradient, values[needs[0]])
             else:
-                answers[i] = rule(raw, gradient, *[values[k] for k in needs])
-        slots = self.slots
-        for i, parent in enumerate(parents):
-            answer = answers[i]
-            if answer is None:
-                continue
-            if parent is None:
-                answers[i] = None
-                continue
-            if isinstance(parent, Node) and parent.outputs > 1:
-                slot = slots[i] if slots else 0
-                shape, dtype = parent.shape[slot], parent.dtype[slot]
-            else:
-                shape, dtype = parent.shape, parent.dtype
-            if answer.shape != shape or answer.dtype is not dtype:
-                answers[i] = fit(answer, shape, dtype)
+                answer = rule(raw, gradient, *[values[k] for k in needs])
+            if parent.outputs != 1 or answer.shape != parent.shape or answer.dtype is not parent.dtype:
+                answer = self._fit(answer, i)
+            answers[i] = answer
         return answers
+
+    def _meta(self, i: int) -> tuple[Any, Any]:
+        """The shape and dtype of input ``i``."""
+        parent = self.parents[i]
+        if parent.outputs == 1:
+            return tuple(parent.shape), parent.dtype
+        slot = self.slots[i] if self.slots else 0
+        return tuple(parent.shape[slot]), parent.dtype[slot]
+
+    def _fit(self, gradient: Any, i: int) -> Any:
+        return fit(gradient, *self._meta(i))
 
     def _taped_gradients(self, gradient: Any, skip: Any) -> Sequence[Any]:
         values = self._taped_values()
@@ -237,16 +236,10 @@ class OpNode(Node):
                 answers = list(rule(taped, gradient, wanted, *[values[k] for k in needs]))
             elif skip is None or parents[i] in skip:
                 answers[i] = rule(taped, gradient, *[values[k] for k in needs])
-        for i, parent in enumerate(parents):
-            if answers[i] is None or parent is None:
-                answers[i] = None
-                continue
-            slot = self.slots[i] if self.slots else 0
-            several = isinstance(parent, Node) and parent.outputs > 1
-            shape = parent.shape[slot] if several else parent.shape
-            dtype = parent.dtype[slot] if several else parent.dtype
-            answers[i] = taped_fit(answers[i], tuple(shape), dtype)
-        return answers
+        return [
+            None if answer is None or parents[i] is None else taped_fit(answer, *self._meta(i))
+            for i, answer in enumerate(answers)
+        ]
 
 
 def taped_fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -452,7 +445,7 @@ def record(
                 )
             versions.append((counter, counter[0]))
         else:
-            versions.append((_FIXED, 0))
+            versions.append((FIXED, 0))
     if plan.saves_out:
         values.append(outs[0]._data)
         counter = outs[0]._counter()
@@ -462,7 +455,7 @@ def record(
     if plan.uses_aux:
         values.append(aux)
         if not versions:
-            versions.append((_FIXED, 0))
+            versions.append((FIXED, 0))
     values.extend(params)
     node.values = tuple(values)
     node.versions = tuple(versions)
@@ -482,7 +475,8 @@ def record(
             out._needs_grad = True
 
 
-_FIXED = [0]
+FIXED = [0]
+"""The version counter of what cannot be changed in place."""
 
 
 def mark_view(out: Any, base: Any, op: Op, params: tuple[Any, ...], slot: int) -> None:
