@@ -1,0 +1,1 @@
+"""Timings of gpugrad beside its peers; nothing here is a test."""

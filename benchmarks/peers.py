@@ -1,0 +1,322 @@
+"""The same training steps in gpugrad, PyTorch, JAX, HIPS autograd, PyDyNet and (for overheads) bare NumPy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .workloads import CHAIN, LENET_BATCH, MLPS
+
+Step = Callable[[], Any]
+
+
+def _mlp_data(name: str) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    sizes, batch = MLPS[name]
+    rng = np.random.default_rng(0)
+    return sizes, rng.standard_normal((batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
+
+
+def _lenet_data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((LENET_BATCH, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, LENET_BATCH)
+
+
+class Peer:
+    version = ""
+
+    def build(self, workload: str) -> Step | None:
+        """A function that runs one step of the workload; None if this peer has no such thing."""
+        if workload in MLPS:
+            return self.mlp(workload)
+        return {"lenet": self.lenet, "chain": self.chain}[workload]()
+
+    def mlp(self, name: str) -> Step | None:
+        return None
+
+    def lenet(self) -> Step | None:
+        return None
+
+    def chain(self) -> Step | None:
+        return None
+
+
+class TorchLike(Peer):
+    """gpugrad and PyTorch run this very code."""
+
+    lib: Any
+
+    def _trainer(self, model: Any, x: np.ndarray, y: np.ndarray) -> Step:
+        lib = self.lib
+        inputs, targets = lib.from_numpy(x), lib.from_numpy(y)
+        optimizer = lib.optim.Adam(model.parameters(), lr=1e-3)
+        loss_function = lib.nn.CrossEntropyLoss()
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss_function(model(inputs), targets).backward()
+            optimizer.step()
+
+        return step
+
+    def mlp(self, name: str) -> Step:
+        nn = self.lib.nn
+        sizes, x, y = _mlp_data(name)
+        layers: list[Any] = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        return self._trainer(nn.Sequential(*layers[:-1]), x, y)
+
+    def lenet(self) -> Step:
+        nn = self.lib.nn
+        model = nn.Sequential(
+            *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+        )
+        return self._trainer(model, *_lenet_data())
+
+    def chain(self) -> Step:
+        lib = self.lib
+        x = lib.ones(4, requires_grad=True)
+        w = lib.ones(4)
+        seed = lib.ones(4)
+
+        def step() -> None:
+            y = x
+            for _ in range(CHAIN):
+                y = y * w
+            y.backward(seed)
+            x.grad = None
+
+        return step
+
+
+class Gpugrad(TorchLike):
+    def __init__(self, threads: int):
+        import gpugrad
+        import gpugrad.nn
+        import gpugrad.optim
+
+        gpugrad.set_num_threads(threads)
+        self.lib = gpugrad
+        self.version = gpugrad.__version__
+
+
+class Torch(TorchLike):
+    def __init__(self, threads: int):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.lib = torch
+        self.version = torch.__version__
+
+
+def _he(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))).astype(np.float32)
+
+
+def _mlp_parameters(sizes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    pairs = itertools.pairwise(sizes)
+    return [p for n_in, n_out in pairs for p in (_he(rng, n_in, n_out), np.zeros(n_out, np.float32))]
+
+
+class Jax(Peer):
+    def __init__(self, threads: int):
+        import jax
+
+        self.jax = jax
+        self.version = jax.__version__
+
+    def _trainer(self, forward: Callable[..., Any], parameters: list[Any], x: np.ndarray, y: np.ndarray) -> Step:
+        jax = self.jax
+        jnp = jax.numpy
+
+        def loss(params: Any, x: Any, y: Any) -> Any:
+            logits = forward(params, x)
+            return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1).mean()
+
+        def update(state: Any, x: Any, y: Any) -> Any:
+            params, m, v, t = state
+            grads = jax.grad(loss)(params, x, y)
+            t = t + 1
+            m = [0.9 * a + 0.1 * g for a, g in zip(m, grads, strict=True)]
+            v = [0.999 * a + 0.001 * g * g for a, g in zip(v, grads, strict=True)]
+            rate = 1e-3 / (1 - 0.9**t)
+            scale = jnp.sqrt(1 - 0.999**t)
+            params = [p - rate * a / (jnp.sqrt(b) / scale + 1e-8) for p, a, b in zip(params, m, v, strict=True)]
+            return params, m, v, t
+
+        compiled = jax.jit(update, donate_argnums=0)
+        params = [jnp.asarray(p) for p in parameters]
+        state = [params, [jnp.zeros_like(p) for p in params], [jnp.zeros_like(p) for p in params], jnp.float32(0)]
+        inputs, targets = jnp.asarray(x), jnp.asarray(y)
+
+        def step() -> None:
+            state[:] = jax.block_until_ready(compiled(tuple(state), inputs, targets))
+
+        return step
+
+    def mlp(self, name: str) -> Step:
+        jax = self.jax
+        sizes, x, y = _mlp_data(name)
+
+        def forward(params: Any, h: Any) -> Any:
+            for k in range(0, len(params), 2):
+                h = h @ params[k] + params[k + 1]
+                h = jax.nn.relu(h) if k + 2 < len(params) else h
+            return h
+
+        return self._trainer(forward, _mlp_parameters(sizes), x, y)
+
+    def lenet(self) -> Step:
+        jax = self.jax
+        rng = np.random.default_rng(1)
+        shapes = [(5, 5, 1, 6), (6,), (5, 5, 6, 16), (16,), (400, 120), (120,), (120, 84), (84,), (84, 10), (10,)]
+        parameters = [_he(rng, *s) if len(s) > 1 else np.zeros(s, np.float32) for s in shapes]
+
+        def convolve(h: Any, w: Any, b: Any, padding: str) -> Any:
+            h = jax.lax.conv_general_dilated(h, w, (1, 1), padding, dimension_numbers=("NCHW", "HWIO", "NCHW"))
+            h = jax.nn.relu(h + b[None, :, None, None])
+            return jax.lax.reduce_window(h, -np.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+
+        def forward(p: Any, x: Any) -> Any:
+            h = convolve(convolve(x, p[0], p[1], "SAME"), p[2], p[3], "VALID").reshape(x.shape[0], -1)
+            h = jax.nn.relu(h @ p[4] + p[5])
+            h = jax.nn.relu(h @ p[6] + p[7])
+            return h @ p[8] + p[9]
+
+        return self._trainer(forward, parameters, *_lenet_data())
+
+
+class Autograd(Peer):
+    def __init__(self, threads: int):
+        import autograd
+
+        self.autograd = autograd
+        from importlib.metadata import version
+
+        self.version = version("autograd")
+
+    def mlp(self, name: str) -> Step:
+        import autograd.numpy as anp
+
+        sizes, x, y = _mlp_data(name)
+        params = _mlp_parameters(sizes)
+        rows = np.arange(len(y))
+
+        def loss(params: Any) -> Any:
+            h = x
+            for k in range(0, len(params), 2):
+                h = anp.dot(h, params[k]) + params[k + 1]
+                h = anp.maximum(h, 0) if k + 2 < len(params) else h
+            h = h - anp.max(h, axis=1, keepdims=True)
+            return -anp.mean((h - anp.log(anp.sum(anp.exp(h), axis=1, keepdims=True)))[rows, y])
+
+        gradient = self.autograd.grad(loss)
+        m, v = [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params]
+        count = [0]
+
+        def step() -> None:
+            grads = gradient(params)
+            count[0] += 1
+            t = count[0]
+            for p, g, a, b in zip(params, grads, m, v, strict=True):
+                a += 0.1 * (g - a)
+                b += 0.001 * (g * g - b)
+                p -= 1e-3 / (1 - 0.9**t) * a / (np.sqrt(b) / np.sqrt(1 - 0.999**t) + 1e-8)
+
+        return step
+
+    def chain(self) -> Step:
+        import autograd.numpy as anp
+
+        w = np.ones(4, np.float32)
+
+        def forward(x: Any) -> Any:
+            for _ in range(CHAIN):
+                x = x * w
+            return anp.sum(x)
+
+        gradient = self.autograd.grad(forward)
+        x = np.ones(4, np.float32)
+        return lambda: gradient(x)
+
+
+class PyDyNet(Peer):
+    def __init__(self, threads: int):
+        import pydynet
+        import pydynet.nn
+        import pydynet.optim
+
+        self.lib = pydynet
+        from importlib.metadata import version
+
+        self.version = version("pydynet")
+
+    def _trainer(self, model: Any, x: np.ndarray, y: np.ndarray) -> Step:
+        lib = self.lib
+        inputs = lib.Tensor(x, dtype=np.float32)
+        optimizer = lib.optim.Adam(list(model.parameters()), lr=1e-3)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            lib.nn.functional.cross_entropy_loss(model(inputs), y).backward()
+            optimizer.step()
+
+        return step
+
+    def _sequential(self, layers: list[Any]) -> Any:
+        return self.lib.nn.Sequential(*layers)
+
+    def mlp(self, name: str) -> Step:
+        nn = self.lib.nn
+        sizes, x, y = _mlp_data(name)
+        layers: list[Any] = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out, dtype=np.float32), nn.ReLU()]
+        return self._trainer(self._sequential(layers[:-1]), x, y)
+
+    def chain(self) -> Step:
+        lib = self.lib
+        x = lib.Tensor(np.ones(4), dtype=np.float64, requires_grad=True)
+        w = lib.Tensor(np.ones(4), dtype=np.float64)
+
+        def step() -> None:
+            y = x
+            for _ in range(CHAIN):
+                y = y * w
+            lib.sum(y).backward()
+            x.zero_grad()
+
+        return step
+
+
+class NumPy(Peer):
+    """The NumPy calls that the chain makes, and nothing else."""
+
+    def __init__(self, threads: int):
+        self.version = np.__version__
+
+    def chain(self) -> Step:
+        w = np.ones(4, np.float32)
+
+        def step() -> None:
+            y = w
+            for _ in range(2 * CHAIN):
+                y = np.multiply(y, w)
+
+        return step
+
+
+PEERS: dict[str, type[Peer]] = {
+    "gpugrad": Gpugrad,
+    "torch": Torch,
+    "jax": Jax,
+    "autograd": Autograd,
+    "pydynet": PyDyNet,
+    "numpy": NumPy,
+}
