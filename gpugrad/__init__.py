@@ -9,6 +9,7 @@ import math as _math
 from typing import Any as _Any
 
 from . import creation as _creation
+from . import random
 from .backend import cpu as _cpu
 from .backend import device, get_default_device, set_default_device
 from .backend.dtypes import (
@@ -50,28 +51,11 @@ inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
+globals().update({name: getattr(random, name) for name in random.__all__})
 
-_MODULES = ("autograd", "cuda", "data", "io", "linalg", "nn", "optim", "random", "testing", "utils")
+_MODULES = ("autograd", "cuda", "data", "io", "linalg", "nn", "optim", "testing", "utils")
 _FROM = {
     "io": ("save", "load"),
-    "random": (
-        "Generator",
-        "bernoulli",
-        "get_rng_state",
-        "initial_seed",
-        "manual_seed",
-        "multinomial",
-        "normal",
-        "rand",
-        "rand_like",
-        "randint",
-        "randint_like",
-        "randn",
-        "randn_like",
-        "randperm",
-        "seed",
-        "set_rng_state",
-    ),
 }
 _LAZY = {name: module for module, names in _FROM.items() for name in names}
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from . import backend, engine
 from .backend import device, device_of, dtypes, module_of
+from .backend.quiet import quiet
 from .engine import Node, modes
 from .ops import METHODS, core
 
@@ -85,6 +86,7 @@ class Tensor:
     _base: Tensor | None = None
     _view_op: Any = None
     _view_version = 0
+    _views: list[Any] | None = None
     _version_counter: list[int] | None = None
     _inference = False
     _is_number = False
@@ -162,7 +164,7 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made the tensor."""
-        return self._node is None
+        return self.grad_fn is None
 
     @property
     def itemsize(self) -> int:
@@ -622,7 +624,7 @@ def _walk(outputs: Any, gradients: Any, retain_graph: Any, create_graph: bool, t
             )
         roots.append((*_edge(output), _starting_gradient(output, gradient, create_graph)))
     retain = create_graph if retain_graph is None else retain_graph
-    with engine.set_grad_enabled(create_graph):
+    with engine.set_grad_enabled(create_graph), quiet():
         return engine.run(roots, retain_graph=retain, taped=create_graph, targets=targets)
 
 

@@ -15,6 +15,7 @@ from .device import (
     to_numpy,
     transfer,
 )
+from .memory import keep_freed_memory
 
 __all__ = [
     "CPU",
@@ -31,3 +32,5 @@ __all__ = [
     "to_numpy",
     "transfer",
 ]
+
+keep_freed_memory()

@@ -1,6 +1,6 @@
 """Every differentiable op, grouped by kind."""
 
-from . import elementwise, indexing, shape
+from . import activation, elementwise, indexing, shape, special
 from .core import FUNCTIONS, METHODS, REGISTRY
 
-__all__ = ["FUNCTIONS", "METHODS", "REGISTRY", "elementwise", "indexing", "shape"]
+__all__ = ["FUNCTIONS", "METHODS", "REGISTRY", "activation", "elementwise", "indexing", "shape", "special"]

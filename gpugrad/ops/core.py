@@ -28,12 +28,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from ..backend import device_of, dtypes, module_of
 from ..backend import resolve as resolve_device
-from ..engine import Arithmetic, Node, check_same_device, fit, modes
+from ..backend.quiet import hush, unhush
+from ..engine import Arithmetic, Node, check_same_device, copy, enable_grad, fit, modes
 
 ndarray = np.ndarray
 
@@ -145,6 +147,15 @@ class OpNode(Node):
     def release(self) -> None:
         if self.versions:
             self.values = None
+
+    def keep_copies_of(self, array: Any) -> None:
+        """Copy a saved array that is about to be overwritten by this very op, working in place."""
+        values = list(self.values or ())
+        versions = list(self.versions)
+        for k in range(len(versions)):
+            if values[k] is array:
+                values[k], versions[k] = copy(array), (FIXED, 0)
+        self.values, self.versions = tuple(values), tuple(versions)
 
     def _check_versions(self) -> None:
         for k, (counter, version) in enumerate(self.versions):
@@ -258,7 +269,8 @@ class Op:
     """A differentiable operation; made by :func:`op`.
 
     Attributes:
-        inputs: the names of the tensor inputs; of a variadic op, filled up per call.
+        inputs: the names of the tensor inputs; empty for a variadic op, whose joint rule can name neither values
+            nor shapes of inputs (``aux`` can hold what it needs).
         params: the names of the plain parameters.
         view: the result may share memory with the first input.
         outputs: how many results the op has; None when it varies.
@@ -293,6 +305,12 @@ class Op:
         self.tests: dict[str, Any] = options.pop("tests", {})
         if options:
             raise TypeError(f"op {name!r}: unknown options {sorted(options)}")
+        if self.variadic:
+            # Called with the tensors first and the plain parameters last, like any other op.
+            tail = self.params + (("recording",) if self.aux else ())
+            self.forward = lambda xp, *args: forward(
+                xp, *args[: len(args) - len(tail)], **dict(zip(tail, args[len(args) - len(tail) :], strict=True))
+            )
         self.aux_of: Callable[..., Any] | None = None
         self.kernels: dict[type, Callable[..., Any]] = {}
         self._rules: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
@@ -348,13 +366,17 @@ class Op:
 
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """The result of the fused kernel where there is one and it applies, else of the generic forward."""
-        if self.kernels and _fusion.enabled:
-            kernel = self.kernels.get(type(_first_array(args)))
-            if kernel is not None:
-                result = kernel(*args, recording) if self.aux else kernel(*args)
-                if result is not NotImplemented:
-                    return result
-        return self.forward(xp, *args, recording) if self.aux else self.forward(xp, *args)
+        token = hush()
+        try:
+            if self.kernels and _fusion.enabled:
+                kernel = self.kernels.get(type(_first_array(args)))
+                if kernel is not None:
+                    result = kernel(*args, recording) if self.aux else kernel(*args)
+                    if result is not NotImplemented:
+                        return result
+            return self.forward(xp, *args, recording) if self.aux else self.forward(xp, *args)
+        finally:
+            unhush(token)
 
     def plan(self, wanted: tuple[bool, ...]) -> _Plan:
         """The recording plan for a set of inputs that need gradients."""
@@ -365,7 +387,7 @@ class Op:
 
     def __call__(self, *args: Any) -> Any:
         """Apply to tensors: inputs first, then the plain parameters."""
-        count = len(self.inputs)
+        count = len(args) - len(self.params) if self.variadic else len(self.inputs)
         return self.apply(args[:count], args[count:])
 
     def apply(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> Any:
@@ -386,7 +408,7 @@ class Op:
             result, aux = result
         several = self.outputs != 1
         outs = [self._wrap(x, xp) for x in (result if several else (result,))]
-        if recording:
+        if recording and outs:
             record(self, inputs, arrays, wanted, params, outs, aux, several)
         elif modes.inference:
             for out in outs:
@@ -459,7 +481,7 @@ def record(
     values.extend(params)
     node.values = tuple(values)
     node.versions = tuple(versions)
-    if several:
+    if len(outs) > 1:
         node.outputs = len(outs)
         node.shape = [t._data.shape for t in outs]
         node.dtype = [t._data.dtype for t in outs]
@@ -485,13 +507,40 @@ def mark_view(out: Any, base: Any, op: Op, params: tuple[Any, ...], slot: int) -
     if memory is None:
         return
     data = base._data
-    if memory is data or memory is data.base:
+    while memory is not None and memory is not data and memory is not data.base:
+        memory = getattr(memory, "base", None)  # NumPy's as_strided puts objects of its own in between
+    if memory is not None:
         counter = out._version_counter = base._counter()
         out._base = base
         out._view_op = (op, params, slot)
         out._view_version = counter[0]
         if base._inference:
             out._inference = True
+        elif not base._needs_grad:
+            _remember_view(base, out)
+
+
+def _remember_view(base: Any, view: Any) -> None:
+    """Let ``base``, which needs no gradient yet, find its views should an in-place change give it a history."""
+    views = base._views
+    if views is None:
+        views = base._views = []
+    elif len(views) >= 64 and not len(views) & (len(views) - 1):
+        views[:] = [each for each in views if each() is not None]
+    views.append(ref(view))
+
+
+def _wake_views(base: Any) -> None:
+    """Note on the views of ``base``, which has just got a history, that they have one too."""
+    bases = [base]
+    while bases:
+        views, bases[-1]._views = bases[-1]._views, None
+        bases.pop()
+        for each in views or ():
+            view = each()
+            if view is not None and view._base is not None:
+                view._needs_grad = True
+                bases.append(view)
 
 
 def refresh_view(t: Any) -> None:
@@ -503,9 +552,14 @@ def refresh_view(t: Any) -> None:
     for view in reversed(chain):
         op, params, slot = view._view_op
         base = view._base
-        if modes.grad and base._needs_grad:
-            fresh = op.apply((base,), params)
+        if view._needs_grad and base._needs_grad:
+            with enable_grad():
+                fresh = op.apply((base,), params)
             fresh = fresh[slot] if op.outputs != 1 else fresh
+            if fresh._data.shape != view._data.shape:
+                raise RuntimeError(
+                    f"a view of shape {tuple(view.shape)} cannot be used: its base was reshaped in place and then changed"
+                )
             view._node, view._slot, view._needs_grad = fresh._node, fresh._slot, fresh._needs_grad
         view._view_version = view._version_counter[0]
 
@@ -514,7 +568,8 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
     """Refuse an in-place change that would lose gradients or break inference mode.
 
     Raises:
-        RuntimeError: ``target`` is (a view of) a leaf that needs a gradient, or an inference tensor.
+        RuntimeError: ``target`` is (a view of) a leaf that needs a gradient, a view made under ``no_grad``,
+            expanded or read-only memory, or an inference tensor.
     """
     if recording and target._needs_grad:
         root = target
@@ -525,6 +580,17 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
             raise RuntimeError(
                 f"{name}: {kind} that requires grad is being used in an in-place operation; use no_grad() or work on a clone"
             )
+    base = target._base
+    if modes.grad and base is not None and base._needs_grad and not target._needs_grad:
+        raise RuntimeError(
+            f"{name}: A view was created in no_grad mode and is being modified inplace with grad mode enabled; "
+            "make both inside no_grad (if the change is not to be tracked) or both outside (if it is)"
+        )
+    if not getattr(target._data.flags, "writeable", True):
+        raise RuntimeError(
+            f"{name}: unsupported operation: the memory is read-only, or more than one element of the written-to tensor "
+            "refers to a single memory location. Please clone() the tensor before performing the operation"
+        )
     if target._inference and not modes.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed; make a clone to get a normal tensor"
@@ -545,7 +611,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     Raises:
         RuntimeError: the result does not fit the target's shape or dtype, or the change is not allowed.
     """
-    recording = modes.grad and (target._needs_grad or any(getattr(a, "_needs_grad", False) for a in args))
+    others = (*args, *kwargs.values())
+    recording = modes.grad and (target._needs_grad or any(getattr(a, "_needs_grad", False) for a in others))
     check_inplace(name, target, recording)
     if target._base is not None and recording:
         refresh_view(target)
@@ -555,6 +622,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
         raise RuntimeError(f"{name}: output with shape {data.shape} doesn't match the broadcast shape {new.shape}")
     if new.dtype != data.dtype and dtypes.category(new.dtype) > dtypes.category(data.dtype):
         raise RuntimeError(f"{name}: result type {new.dtype} can't be cast to the desired output type {data.dtype}")
+    if result._needs_grad and isinstance(result._node, OpNode):
+        result._node.keep_copies_of(data)
     data[...] = new
     target._bump()
     if result._needs_grad:
@@ -567,6 +636,7 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
 def rebase(target: Any, result: Any) -> None:
     """Give ``target``, changed in place, the history of ``result``; its bases get theirs from it."""
     target._node, target._slot, target._needs_grad = result._node, result._slot, True
+    _wake_views(target)
     child = target
     while child._base is not None:
         base = child._base
@@ -587,6 +657,7 @@ def rebase(target: Any, result: Any) -> None:
             False,
         )
         base._node, base._slot, base._needs_grad = changed._node, 0, True
+        _wake_views(base)
         child = base
 
 
@@ -632,7 +703,8 @@ def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
     if isinstance(value, _NUMBERS) or (isinstance(value, np.generic) and value.dtype.kind in "biuf"):
         dtype = dtypes.of_scalar(value)
         xp = np if like is None else module_of(like._data)
-        tensor = Tensor._wrap(xp.asarray(value, dtype=dtype))
+        # A float keeps its digits until the op's dtype is known.
+        tensor = Tensor._wrap(xp.asarray(value, dtype=np.float64 if dtype.kind == "f" else dtype))
         tensor._is_number = True
         return tensor
     if isinstance(value, ndarray) or hasattr(value, "__cuda_array_interface__"):

@@ -1,34 +1,95 @@
-"""Elementwise ops: arithmetic, comparison, powers, exponentials, trigonometry, activations."""
+"""Elementwise ops: arithmetic, powers, exponentials, trigonometry, rounding, comparison, logic, selection.
+
+Activations are in ``activation.py``, special functions in ``special.py``.
+"""
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..backend import dtypes, module_of
+from ..engine import modes
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .pointwise import binary, elementwise, inplace_method, unary
 
+_NUMBERS = (bool, int, float)
+
+
+def zero(F: Any, g: Any) -> Any:
+    """The gradient of a function that is constant almost everywhere."""
+    array = F.array(g)
+    return F.constant(module_of(array).zeros_like(array))
+
+
+def _bits(mask: Any, dtype: np.dtype) -> Any:
+    """Integers of the dtype's size with all bits set where ``mask`` is."""
+    return np.negative(mask.view(np.int8)).astype(f"i{dtype.itemsize}")
+
+
+def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
+    """``xp.where(mask, first, second)`` for arrays of one dtype.
+
+    numpy.where mispredicts a branch for every other element of a random mask; bit operations are ten times faster.
+    """
+    if xp is not np or mask.size < 2048:
+        return xp.where(mask, first, second)
+    kind = f"i{first.dtype.itemsize}"
+    a, b = first.view(kind), second.view(kind)
+    return (((a ^ b) & _bits(mask, first.dtype)) ^ b).view(first.dtype)
+
+
+@op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
+def keep(xp, input, mask, /):
+    """``input`` where ``mask`` is true, else 0: exact for inf and NaN, which a product is not."""
+    if xp is not np or mask.size < 1024:
+        return xp.where(mask, input, input.dtype.type(0))
+    return (_bits(mask, input.dtype) & input.view(f"i{input.dtype.itemsize}")).view(input.dtype)
+
+
+keep.rules(input=lambda F, g, mask: F.keep(g, mask))
+
+
+# Arithmetic
+
 
 @elementwise(samples=binary(), public=False)
 def add(xp, input, other, /):
+    """``input + other``."""
     return xp.add(input, other)
 
 
 add.rules(input=lambda F, g: g, other=lambda F, g: g)
 
 
+def _no_bool_subtraction(array: Any) -> None:
+    if array.dtype.kind == "b":
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported; use logical_xor or convert it")
+
+
 @elementwise(samples=binary(), public=False)
 def sub(xp, input, other, /):
-    if input.dtype.kind == "b":
-        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported; use logical_xor or convert it")
+    """``input - other``."""
+    _no_bool_subtraction(input)
     return xp.subtract(input, other)
 
 
 sub.rules(input=lambda F, g: g, other=lambda F, g: -g)
+
+
+@elementwise(samples=binary(), public=False)
+def rsub(xp, input, other, /):
+    """``other - input``."""
+    _no_bool_subtraction(input)
+    return xp.subtract(other, input)
+
+
+rsub.rules(input=lambda F, g: -g, other=lambda F, g: g)
 
 
 @elementwise(samples=binary(), aliases=("multiply",))
@@ -42,6 +103,7 @@ mul.rules(input=lambda F, g, other: g * other, other=lambda F, g, input: g * inp
 
 @elementwise(samples=binary(0.5, 2.0), promotes="float", name="div", public=False)
 def true_divide(xp, input, other, /):
+    """``input / other``."""
     return xp.true_divide(input, other)
 
 
@@ -49,6 +111,82 @@ true_divide.rules(
     input=lambda F, g, other: g / other,
     other=lambda F, g, other, out: -g * (out / other),
 )
+
+
+@elementwise(samples=binary(0.5, 2.0), promotes="float", public=False, torch=lambda torch, a, b: b / a)
+def rdiv(xp, input, other, /):
+    """``other / input``."""
+    return xp.true_divide(other, input)
+
+
+rdiv.rules(
+    input=lambda F, g, input, out: -g * (out / input),
+    other=lambda F, g, input: g / input,
+)
+
+
+def _no_zero_division(xp: Any, divisor: Any) -> None:
+    if divisor.dtype.kind in "iub" and bool(xp.any(divisor == 0)):
+        raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
+
+
+def _divisors(t: Any) -> list[Any]:
+    return [(t(2, 3), t(2, 3, low=0.5)), (t(2, 1, 3), t(4, 1, low=-2.0, high=-0.5)), (t(2, 3), 0.75)]
+
+
+@elementwise(samples=_divisors, torch=lambda torch, a, b: torch.div(a, b, rounding_mode="floor"))
+def floor_divide(xp, input, other, /):
+    """``input / other`` rounded down, in the operands' common dtype; its gradient is zero.
+
+    Raises:
+        RuntimeError: an integer divided by zero.
+    """
+    _no_zero_division(xp, xp.asarray(other))
+    return xp.floor_divide(input, other)
+
+
+floor_divide.rules(input=zero, other=zero)
+
+
+@elementwise(samples=_divisors, torch=lambda torch, a, b: torch.div(a, b, rounding_mode="trunc"), public=False)
+def trunc_divide(xp, input, other, /):
+    """``input / other`` rounded towards zero."""
+    other = xp.asarray(other)
+    if dtypes.is_floating(input.dtype):
+        return xp.trunc(xp.true_divide(input, other))
+    _no_zero_division(xp, other)
+    return xp.floor_divide(input - xp.fmod(input, other), other)
+
+
+trunc_divide.rules(input=zero, other=zero)
+
+
+@elementwise(samples=_divisors)
+def remainder(xp, input, other, /):
+    """The remainder of ``input / other``, with the sign of ``other`` (Python's ``%``).
+
+    Raises:
+        RuntimeError: an integer divided by zero.
+    """
+    _no_zero_division(xp, xp.asarray(other))
+    return xp.remainder(input, other)
+
+
+remainder.rules(input=lambda F, g: g, other=lambda F, g, input, other: -g * F.floor_divide(input, other))
+
+
+@elementwise(samples=_divisors)
+def fmod(xp, input, other, /):
+    """The remainder of ``input / other``, with the sign of ``input`` (C's ``fmod``).
+
+    Raises:
+        RuntimeError: an integer divided by zero.
+    """
+    _no_zero_division(xp, xp.asarray(other))
+    return xp.fmod(input, other)
+
+
+fmod.rules(input=lambda F, g: g, other=lambda F, g, input, other: -g * F.trunc_divide(input, other))
 
 
 @elementwise(samples=unary(), aliases=("negative",))
@@ -66,15 +204,6 @@ def neg(xp, input, /):
 neg.rules(input=lambda F, g: -g)
 
 
-@elementwise(samples=unary(), promotes="float")
-def exp(xp, input, /):
-    """e to the power of each element."""
-    return xp.exp(input)
-
-
-exp.rules(input=lambda F, g, out: g * out)
-
-
 def _scaled(alpha: Any, other: Any) -> Any:
     return other if alpha == 1 else other * alpha
 
@@ -85,17 +214,19 @@ def _add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     return add(input, _scaled(alpha, other))
 
 
-@public(name="sub", method=("sub", "subtract"))
+@public()
 def _sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """``input - alpha * other``, broadcast and promoted."""
     return sub(input, _scaled(alpha, other))
 
 
-def _rounded_quotient(mode: str) -> Callable[..., Any]:
-    return {"floor": FUNCTIONS["floor_divide"], "trunc": FUNCTIONS["trunc_divide"]}[mode]
+@public(method=False)
+def _rsub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """``other - alpha * input``, broadcast and promoted."""
+    return rsub(_scaled(alpha, input), other)
 
 
-@public(name="div", method=("div", "divide", "true_divide"))
+@public()
 def _div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     """``input / other``, broadcast; integers divide to floating point.
 
@@ -109,49 +240,901 @@ def _div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
         return true_divide(input, other)
     if rounding_mode not in ("floor", "trunc"):
         raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
-    return _rounded_quotient(rounding_mode)(input, other)
+    return (floor_divide if rounding_mode == "floor" else trunc_divide)(input, other)
 
 
-for _name, _function in (("add", _add), ("sub", _sub), ("div", _div)):
-    METHODS[f"{_name}_"] = inplace_method(_name, _function)
+# Powers and roots
+
+# Exponents for which there is something faster than numpy.power; PyTorch treats the same ones apart.
+_POWERS: dict[float, Callable[[Any, Any], Any]] = {
+    0: lambda xp, x: xp.ones_like(x),
+    1: lambda xp, x: x.copy(),
+    2: lambda xp, x: x * x,
+    3: lambda xp, x: x * x * x,
+    0.5: lambda xp, x: xp.sqrt(x),
+    -0.5: lambda xp, x: 1 / xp.sqrt(x),
+    -1: lambda xp, x: 1 / x,
+    -2: lambda xp, x: 1 / (x * x),
+}
 
 
-@elementwise(samples=binary(), differentiable=False, torch="gt", aliases=("greater",))
-def gt(xp, input, other, /):
-    """Where ``input > other``, as a bool tensor."""
-    return xp.greater(input, other)
+def _powers(t: Any) -> list[Any]:
+    exponents = (2, 3, 0.5, -0.5, -1, -2, 1, 0, 2.5)
+    return [
+        *[(t(2, 3, low=0.5), exponent) for exponent in exponents],
+        (t(2, 3), 2),
+        (t(2, 3, low=0.5), t(2, 3)),
+        (t(2, 1, low=0.5), t(3)),
+    ]
 
 
-@op(samples=lambda t: [(t(2, 3), t.bools(2, 3))], torch=None, name="keep")
-def keep(xp, input, mask, /):
-    # A product would turn inf * 0 into NaN, and numpy.where is ten times slower on random masks.
-    bits = np.dtype(f"i{input.dtype.itemsize}")
-    if input.shape != mask.shape:
-        return xp.where(mask, input, input.dtype.type(0))
-    chosen = xp.negative(xp.ascontiguousarray(mask).view(np.int8).astype(bits))
-    chosen &= xp.ascontiguousarray(input).view(bits)
-    return chosen.view(input.dtype)
+@elementwise(samples=_powers, public=False)
+def pow(xp, input, other, /):
+    """``input`` to the power ``other``."""
+    if isinstance(other, _NUMBERS) and dtypes.is_floating(input.dtype) and other in _POWERS:
+        return _POWERS[other](xp, input)
+    if input.dtype.kind in "iu":
+        return _integer_power(xp, input, xp.asarray(other))
+    return xp.power(input, other)
 
 
-keep.rules(input=lambda F, g, mask: F.keep(g, mask))
+def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:
+    # NumPy refuses negative exponents of integers; PyTorch gives the true result rounded towards zero.
+    out = xp.power(base, xp.maximum(exponent, 0))
+    if exponent.dtype.kind == "i" and bool(xp.any(exponent < 0)):
+        reciprocal = xp.where(base == 1, 1, xp.where(base == -1, 1 - 2 * (exponent & 1), 0))
+        out = xp.where(exponent < 0, reciprocal, out).astype(base.dtype)
+    return out
+
+
+def _pow_input(F: Any, g: Any, input: Any, other: Any) -> Any:
+    if isinstance(other, _NUMBERS):
+        if other == 0:
+            return zero(F, g)
+        return g * (other * (input if other == 2 else F.pow(input, other - 1)))
+    return F.keep(g * (other * F.pow(input, other - 1)), other != 0)
+
+
+def _pow_other(F: Any, g: Any, input: Any, other: Any, out: Any) -> Any:
+    # At base 0 the power is constant for exponents above 0, and PyTorch counts 0 itself to them.
+    return g * F.keep(out * F.log(input), ~((input == 0) & (other >= 0)))
+
+
+pow.rules(input=_pow_input, other=_pow_other)
+
+
+@public()
+def _pow(input: Any, exponent: Any) -> Any:
+    """``input`` to the power ``exponent``, each a tensor or a number, broadcast and promoted.
+
+    Raises:
+        RuntimeError: an integer tensor and a negative integer exponent.
+    """
+    if isinstance(exponent, int) and exponent < 0 and isinstance(input, core.Tensor) and input.dtype.kind in "iu":
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    return pow(input, exponent)
 
 
 @elementwise(samples=unary())
-def relu(xp, input, /):
-    """max(0, x) of each element."""
-    return xp.maximum(input, 0)
+def square(xp, input, /):
+    """The square of each element."""
+    return xp.multiply(input, input)
 
 
-relu.rules(input=lambda F, g, out: F.keep(g, out > 0))
+square.rules(input=lambda F, g, input: g * (2 * input))
+
+
+@elementwise(samples=unary(0.5), promotes="float")
+def sqrt(xp, input, /):
+    """The square root of each element; NaN below 0."""
+    return xp.sqrt(input)
+
+
+sqrt.rules(input=lambda F, g, out: g / (2 * out))
+
+
+@elementwise(samples=unary(0.5), promotes="float")
+def rsqrt(xp, input, /):
+    """One over the square root of each element."""
+    out = xp.sqrt(input, out=xp.empty_like(input))
+    return xp.reciprocal(out, out=out)
+
+
+rsqrt.rules(input=lambda F, g, out: -0.5 * g * (out * out * out))
+
+
+@elementwise(samples=unary(0.5), promotes="float")
+def reciprocal(xp, input, /):
+    """One over each element."""
+    return xp.reciprocal(input)
+
+
+reciprocal.rules(input=lambda F, g, out: -g * (out * out))
+
+
+@elementwise(samples=binary(0.5))
+def hypot(xp, input, other, /):
+    """``sqrt(input**2 + other**2)`` without overflow on the way."""
+    return xp.hypot(input, other)
+
+
+hypot.rules(input=lambda F, g, input, out: g * (input / out), other=lambda F, g, other, out: g * (other / out))
+
+
+# Exponentials and logarithms
+
+
+@elementwise(samples=unary(), promotes="float")
+def exp(xp, input, /):
+    """e to the power of each element."""
+    return xp.exp(input)
+
+
+exp.rules(input=lambda F, g, out: g * out)
+
+
+@elementwise(samples=unary(), promotes="float")
+def exp2(xp, input, /):
+    """2 to the power of each element."""
+    return xp.exp2(input)
+
+
+exp2.rules(input=lambda F, g, out: g * (out * math.log(2)))
+
+
+@elementwise(samples=unary(), promotes="float")
+def expm1(xp, input, /):
+    """``exp(input) - 1``, accurate near 0."""
+    return xp.expm1(input)
+
+
+expm1.rules(input=lambda F, g, out: g * (out + 1))
+
+
+@elementwise(samples=unary(0.5), promotes="float")
+def log(xp, input, /):
+    """The natural logarithm of each element: -inf at 0, NaN below."""
+    return xp.log(input)
+
+
+log.rules(input=lambda F, g, input: g / input)
+
+
+@elementwise(samples=unary(0.5), promotes="float")
+def log2(xp, input, /):
+    """The logarithm of each element to the base 2."""
+    return xp.log2(input)
+
+
+log2.rules(input=lambda F, g, input: g / (input * math.log(2)))
+
+
+@elementwise(samples=unary(0.5), promotes="float")
+def log10(xp, input, /):
+    """The logarithm of each element to the base 10."""
+    return xp.log10(input)
+
+
+log10.rules(input=lambda F, g, input: g / (input * math.log(10)))
+
+
+@elementwise(samples=unary(-0.5), promotes="float")
+def log1p(xp, input, /):
+    """``log(1 + input)``, accurate near 0."""
+    return xp.log1p(input)
+
+
+log1p.rules(input=lambda F, g, input: g / (input + 1))
+
+
+@elementwise(samples=binary(), promotes="float")
+def logaddexp(xp, input, other, /):
+    """``log(exp(input) + exp(other))`` without overflow on the way."""
+    # In whole-array steps, which are vectorised where numpy.logaddexp is not.
+    smaller = xp.subtract(input, other)
+    smaller = xp.exp(-xp.abs(smaller))
+    # Two equal infinities differ by NaN, and fmax takes the 0 instead.
+    return xp.maximum(input, other) + xp.log1p(xp.fmax(smaller, 0))
+
+
+logaddexp.rules(
+    input=lambda F, g, input, other: g * F.sigmoid(input - other),
+    other=lambda F, g, input, other: g * F.sigmoid(other - input),
+)
+
+
+@elementwise(samples=lambda t: [(t(2, 3), t(2, 3, low=0.5)), (t(2, 1), t(3, low=0.5)), (t(2, 3), 0.5)], promotes="float")
+def xlogy(xp, input, other, /):
+    """``input * log(other)``, and 0 where ``input`` is 0 unless ``other`` is NaN."""
+    return xp.where((input == 0) & (other == other), input.dtype.type(0), input * xp.log(other))
+
+
+xlogy.rules(
+    input=lambda F, g, input, other: F.keep(F.xlogy(g, other), ~((input == 0) & (other <= 0))),
+    other=lambda F, g, input, other: g * (input / other),
+)
+
+
+# Trigonometric and hyperbolic functions
+
+
+@elementwise(samples=unary(), promotes="float")
+def sin(xp, input, /):
+    """The sine of each element, in radians."""
+    return xp.sin(input)
+
+
+sin.rules(input=lambda F, g, input: g * F.cos(input))
+
+
+@elementwise(samples=unary(), promotes="float")
+def cos(xp, input, /):
+    """The cosine of each element, in radians."""
+    return xp.cos(input)
+
+
+cos.rules(input=lambda F, g, input: -g * F.sin(input))
+
+
+@elementwise(samples=unary(-1.0, 1.0), promotes="float")
+def tan(xp, input, /):
+    """The tangent of each element, in radians."""
+    return xp.tan(input)
+
+
+tan.rules(input=lambda F, g, out: g * (1 + out * out))
+
+
+@elementwise(samples=unary(-0.5, 0.5), promotes="float", aliases=("arcsin",))
+def asin(xp, input, /):
+    """The angle whose sine each element is; NaN outside [-1, 1]."""
+    return xp.arcsin(input)
+
+
+asin.rules(input=lambda F, g, input: g * F.rsqrt(1 - input * input))
+
+
+@elementwise(samples=unary(-0.5, 0.5), promotes="float", aliases=("arccos",))
+def acos(xp, input, /):
+    """The angle whose cosine each element is; NaN outside [-1, 1]."""
+    return xp.arccos(input)
+
+
+acos.rules(input=lambda F, g, input: -g * F.rsqrt(1 - input * input))
+
+
+@elementwise(samples=unary(), promotes="float", aliases=("arctan",))
+def atan(xp, input, /):
+    """The angle whose tangent each element is."""
+    return xp.arctan(input)
+
+
+atan.rules(input=lambda F, g, input: g / (1 + input * input))
+
+
+def _square_sum(input: Any, other: Any) -> Any:
+    # 1 at the origin, where the gradients of atan2 are 0.
+    norm = input * input + other * other
+    return norm + (norm == 0)
+
+
+@elementwise(samples=binary(), promotes="float", aliases=("arctan2",))
+def atan2(xp, input, other, /):
+    """The angle of the point (``other``, ``input``) in (-pi, pi]."""
+    return xp.arctan2(input, other)
+
+
+atan2.rules(
+    input=lambda F, g, input, other: g * (other / _square_sum(input, other)),
+    other=lambda F, g, input, other: -g * (input / _square_sum(input, other)),
+)
+
+
+@elementwise(samples=unary(), promotes="float")
+def sinh(xp, input, /):
+    """The hyperbolic sine of each element."""
+    return xp.sinh(input)
+
+
+sinh.rules(input=lambda F, g, input: g * F.cosh(input))
+
+
+@elementwise(samples=unary(), promotes="float")
+def cosh(xp, input, /):
+    """The hyperbolic cosine of each element."""
+    return xp.cosh(input)
+
+
+cosh.rules(input=lambda F, g, input: g * F.sinh(input))
 
 
 @elementwise(samples=unary(), promotes="float")
 def tanh(xp, input, /):
-    """Hyperbolic tangent of each element."""
+    """The hyperbolic tangent of each element."""
     return xp.tanh(input)
 
 
 tanh.rules(input=lambda F, g, out: g * (1 - out * out))
+
+
+@elementwise(samples=unary(), promotes="float", aliases=("arcsinh",))
+def asinh(xp, input, /):
+    """The inverse hyperbolic sine of each element."""
+    return xp.arcsinh(input)
+
+
+asinh.rules(input=lambda F, g, input: g * F.rsqrt(input * input + 1))
+
+
+@elementwise(samples=unary(1.5, 3.0), promotes="float", aliases=("arccosh",))
+def acosh(xp, input, /):
+    """The inverse hyperbolic cosine of each element; NaN below 1."""
+    return xp.arccosh(input)
+
+
+acosh.rules(input=lambda F, g, input: g * F.rsqrt(input * input - 1))
+
+
+@elementwise(samples=unary(-0.5, 0.5), promotes="float", aliases=("arctanh",))
+def atanh(xp, input, /):
+    """The inverse hyperbolic tangent of each element; NaN outside [-1, 1]."""
+    return xp.arctanh(input)
+
+
+atanh.rules(input=lambda F, g, input: g / (1 - input * input))
+
+
+# Signs and rounding
+
+
+@elementwise(samples=unary(), aliases=("absolute",))
+def abs(xp, input, /):
+    """The absolute value of each element; its gradient at 0 is 0."""
+    return xp.abs(input)
+
+
+abs.rules(input=lambda F, g, input: g * F.sign(input))
+
+
+@elementwise(samples=unary(), aliases=("sgn",))
+def sign(xp, input, /):
+    """-1, 0 or 1, the sign of each element; 0 for NaN."""
+    if input.dtype.kind == "b":
+        return input.copy()
+    out = xp.sign(input, out=xp.empty_like(input))
+    if dtypes.is_floating(input.dtype):
+        xp.copyto(out, 0, where=xp.isnan(out))
+    return out
+
+
+sign.rules(input=zero)
+
+
+def _rounded(function: str) -> Callable[..., Any]:
+    """A rounding forward, under which integers stay what they are."""
+
+    def forward(xp, input, /):
+        return getattr(xp, function)(input) if dtypes.is_floating(input.dtype) else input.copy()
+
+    return forward
+
+
+for _name, _aliases, _text in (
+    ("floor", (), "Each element rounded down; its gradient is zero."),
+    ("ceil", (), "Each element rounded up; its gradient is zero."),
+    ("trunc", ("fix",), "Each element rounded towards zero; its gradient is zero."),
+):
+    _forward = _rounded(_name)
+    _forward.__doc__ = _text
+    elementwise(samples=unary(), name=_name, aliases=_aliases)(_forward).rules(input=zero)
+
+
+@elementwise(
+    samples=lambda t: [(t(2, 3), 0), (t(2, 3), 1), (t(2, 3, low=-40.0, high=40.0), -1)],
+    torch=lambda torch, x, decimals: torch.round(x, decimals=decimals),
+    public=False,
+)
+def round(xp, input, /, decimals):
+    """Each element rounded to ``decimals`` places, halves to even."""
+    if not dtypes.is_floating(input.dtype):
+        if decimals:
+            raise RuntimeError(f"round: decimals={decimals} needs a floating-point tensor, not {input.dtype}")
+        return input.copy()
+    if not decimals:
+        return xp.rint(input)
+    scale = 10.0 ** builtins.abs(decimals)
+    return xp.rint(input * scale) / scale if decimals > 0 else xp.rint(input / scale) * scale
+
+
+round.rules(input=zero)
+
+
+@public()
+def _round(input: Any, *, decimals: int = 0) -> Any:
+    """Each element rounded to ``decimals`` places, halves to even; its gradient is zero."""
+    return round(input, decimals)
+
+
+@elementwise(samples=unary())
+def frac(xp, input, /):
+    """Each element less its integer part."""
+    return input - xp.trunc(input)
+
+
+frac.rules(input=lambda F, g: g)
+
+
+# Bounds
+
+
+@elementwise(samples=binary())
+def maximum(xp, input, other, /):
+    """The larger of two elements, NaN if one is; equal ones share the gradient."""
+    return xp.maximum(input, other)
+
+
+maximum.rules(
+    input=lambda F, g, input, other: F.keep(g, ~(input <= other)) + F.keep(0.5 * g, input == other),
+    other=lambda F, g, input, other: F.keep(g, ~(other <= input)) + F.keep(0.5 * g, input == other),
+)
+
+
+@elementwise(samples=binary())
+def minimum(xp, input, other, /):
+    """The smaller of two elements, NaN if one is; equal ones share the gradient."""
+    return xp.minimum(input, other)
+
+
+minimum.rules(
+    input=lambda F, g, input, other: F.keep(g, ~(input >= other)) + F.keep(0.5 * g, input == other),
+    other=lambda F, g, input, other: F.keep(g, ~(other >= input)) + F.keep(0.5 * g, input == other),
+)
+
+
+@elementwise(samples=binary())
+def fmax(xp, input, other, /):
+    """The larger of two elements, the number if one is NaN; of equal ones the first gets the gradient."""
+    return xp.fmax(input, other)
+
+
+fmax.rules(
+    input=lambda F, g, input, other: F.keep(g, (input >= other) | (other != other)),
+    other=lambda F, g, input, other: F.keep(g, ~((input >= other) | (other != other))),
+)
+
+
+@elementwise(samples=binary())
+def fmin(xp, input, other, /):
+    """The smaller of two elements, the number if one is NaN; of equal ones the first gets the gradient."""
+    return xp.fmin(input, other)
+
+
+fmin.rules(
+    input=lambda F, g, input, other: F.keep(g, (input <= other) | (other != other)),
+    other=lambda F, g, input, other: F.keep(g, ~((input <= other) | (other != other))),
+)
+
+
+def _clamps(t: Any) -> list[Any]:
+    return [
+        (t(2, 3), -1.0, 1.0),
+        (t(2, 3), None, 0.5),
+        (t(2, 3), -0.5, None),
+        (t(2, 3), t(2, 3), t(3)),
+        (t(2, 1), t(3), None),
+        (t(2, 3), None, t(2, 3)),
+    ]
+
+
+@elementwise(samples=_clamps, public=False)
+def clamp(xp, input, min, max, /):
+    """``input`` raised to ``min``, then lowered to ``max``; either may be None."""
+    if min is None:
+        return xp.minimum(input, max)
+    out = xp.maximum(input, min)
+    return out if max is None else xp.minimum(out, max)
+
+
+def _clamp_input(F: Any, g: Any, input: Any, min: Any, max: Any) -> Any:
+    if min is None:
+        return F.keep(g, input <= max)
+    return F.keep(g, input >= min if max is None else (input >= min) & (input <= max))
+
+
+def _clamp_min(F: Any, g: Any, input: Any, min: Any, max: Any) -> Any:
+    return F.keep(g, input < min if max is None else (input < min) & (min < max))
+
+
+def _clamp_max(F: Any, g: Any, input: Any, min: Any, max: Any) -> Any:
+    return F.keep(g, input > max if min is None else (input > max) | (min > max))
+
+
+clamp.rules(input=_clamp_input, min=_clamp_min, max=_clamp_max)
+
+
+@public()
+def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    """The elements kept between ``min`` and ``max`` (numbers, tensors or None); at the bounds the gradient passes.
+
+    Raises:
+        RuntimeError: both bounds are None.
+    """
+    if min is None and max is None:
+        raise RuntimeError("clamp: at least one of 'min' or 'max' must not be None")
+    return clamp(input, min, max)
+
+
+@public()
+def clamp_min(input: Any, min: Any) -> Any:
+    """The elements raised to ``min`` where they are below it."""
+    return clamp(input, min, None)
+
+
+@public()
+def clamp_max(input: Any, max: Any) -> Any:
+    """The elements lowered to ``max`` where they are above it."""
+    return clamp(input, None, max)
+
+
+# Selection and interpolation
+
+
+@elementwise(
+    samples=lambda t: [(t.bools(2, 3), t(2, 3), t(2, 3)), (t.bools(3), t(2, 1), t()), (t.bools(2, 3), t(2, 3), 0.25)],
+    masks=("condition",),
+    inplace=False,
+    public=False,
+)
+def where(xp, condition, input, other, /):
+    """``input`` where ``condition`` is true, else ``other``."""
+    if condition.dtype.kind != "b":
+        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+    return select(xp, condition, input, other)
+
+
+where.rules(
+    input=lambda F, g, condition: F.keep(g, condition),
+    other=lambda F, g, condition: F.keep(g, ~condition),
+)
+
+
+@public(method=False)
+def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` is true, else ``other`` (tensors or numbers), broadcast and promoted.
+
+    With ``condition`` alone: the indices of its true elements, a tuple with one tensor for each dimension.
+
+    Raises:
+        RuntimeError: ``condition`` is not a bool tensor.
+    """
+    if input is None and other is None:
+        (condition,) = as_tensors("where", (condition,))
+        array = condition._data
+        found = module_of(array).nonzero(array.reshape(1) if not array.ndim else array)
+        return tuple(core.Tensor._wrap(index) for index in found)
+    return where(condition, input, other)
+
+
+@public(name="where", function=False)
+def _where_method(input: Any, condition: Any, other: Any) -> Any:
+    """The elements where ``condition`` is true, else those of ``other``."""
+    return where(condition, input, other)
+
+
+@elementwise(
+    samples=lambda t: [
+        (t(2, 3), t.bools(2, 3), t()),
+        (t(2, 1), t.bools(3), 0.5),
+        (t(2, 3), t.bools(3), -math.inf),
+    ],
+    masks=("mask",),
+    public=False,
+)
+def masked_fill(xp, input, mask, value, /):
+    """``input`` with ``value`` where ``mask`` is true."""
+    if mask.dtype.kind != "b":
+        raise RuntimeError(f"masked_fill only supports boolean masks, but got mask with dtype {mask.dtype}")
+    return select(xp, mask, value, input)
+
+
+masked_fill.rules(
+    input=lambda F, g, mask: F.keep(g, ~mask),
+    value=lambda F, g, mask: F.keep(g, mask),
+)
+
+
+@public()
+def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    """``input`` with ``value`` (a number or a 0-d tensor) where ``mask`` is true; the dtype is the input's.
+
+    Raises:
+        RuntimeError: the mask is not a bool tensor, or the value has dimensions or does not fit the dtype.
+    """
+    return masked_fill(input, mask, _as_fill(input, value))
+
+
+def _as_fill(input: Any, value: Any) -> Any:
+    """A number or a 0-d tensor in the dtype of ``input``."""
+    dtype = input.dtype
+    if isinstance(value, core.Tensor):
+        if value.ndim:
+            raise RuntimeError(f"only a 0-dimensional value tensor can be filled in, but got one with {value.ndim} dimension(s)")
+        return value if value.dtype == dtype else value.to(dtype)
+    if isinstance(value, float | np.floating) and math.isfinite(value):
+        largest = float(np.finfo(dtype).max) if dtype.kind == "f" else math.inf
+        if builtins.abs(value) > largest:
+            raise RuntimeError(f"value {value!r} cannot be converted to {dtype} without overflow")
+    return value if dtypes.is_floating(dtype) else dtype.type(value).item()
+
+
+@elementwise(samples=lambda t: [(t(2, 3), t()), (t(2, 3), 0.5)], torch=None, public=False)
+def fill(xp, input, value, /):
+    """``value`` in every element."""
+    return xp.full_like(input, value)
+
+
+fill.rules(input=zero, value=lambda F, g: g)
+
+
+@public(method="fill_", function=False)
+def fill_(input: Any, value: Any) -> Any:
+    """Set every element to ``value``, a number or a 0-d tensor; what the tensor was computed from gets no gradient.
+
+    Raises:
+        RuntimeError: the value has dimensions, or the tensor may not be changed in place.
+    """
+    value = _as_fill(input, value)
+    if modes.grad and (input._needs_grad or getattr(value, "_needs_grad", False)):
+        return core.inplace("fill_", fill, input, value)
+    core.check_inplace("fill_", input, False)
+    input._data[...] = value._data if isinstance(value, core.Tensor) else value
+    input._bump()
+    if input._base is not None:
+        input._view_version = input._version_counter[0]
+    return input
+
+
+@public(method="zero_", function=False)
+def zero_(input: Any) -> Any:
+    """Set every element to 0."""
+    return fill_(input, 0)
+
+
+@elementwise(samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3, low=0.0, high=1.0)), (t(2, 1), t(3), 0.25), (t(3), t(2, 1), 0.75)])
+def lerp(xp, input, end, weight, /):
+    """``input + weight * (end - input)``, from whichever end is nearer."""
+    step = end - input
+    return xp.where(weight < 0.5, input + weight * step, end - step * (1 - weight))
+
+
+lerp.rules(
+    input=lambda F, g, weight: g * (1 - weight),
+    end=lambda F, g, weight: g * weight,
+    weight=lambda F, g, input, end: g * (end - input),
+)
+
+
+@elementwise(
+    samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3), 1), (t(2, 3), t(2, 1), t(3), 0.5)],
+    torch=lambda torch, x, a, b, value: torch.addcmul(x, a, b, value=value),
+    public=False,
+)
+def addcmul(xp, input, tensor1, tensor2, /, value):
+    """``input + value * tensor1 * tensor2``."""
+    product = xp.multiply(tensor1, tensor2)
+    return input + (product if value == 1 else product * value)
+
+
+addcmul.rules(
+    input=lambda F, g: g,
+    tensor1=lambda F, g, tensor2, value: g * (tensor2 * value),
+    tensor2=lambda F, g, tensor1, value: g * (tensor1 * value),
+)
+
+
+@public()
+def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """``input + value * tensor1 * tensor2``, broadcast and promoted."""
+    return addcmul(input, tensor1, tensor2, value)
+
+
+@elementwise(
+    samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3, low=0.5), 1), (t(2, 3), t(2, 1), t(3, low=0.5), 0.5)],
+    torch=lambda torch, x, a, b, value: torch.addcdiv(x, a, b, value=value),
+    promotes="float",
+    public=False,
+)
+def addcdiv(xp, input, tensor1, tensor2, /, value):
+    """``input + value * tensor1 / tensor2``."""
+    quotient = xp.true_divide(tensor1, tensor2)
+    return input + (quotient if value == 1 else quotient * value)
+
+
+addcdiv.rules(
+    input=lambda F, g: g,
+    tensor1=lambda F, g, tensor2, value: g * (value / tensor2),
+    tensor2=lambda F, g, tensor1, tensor2, value: -g * (value * tensor1 / (tensor2 * tensor2)),
+)
+
+
+@public()
+def _addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """``input + value * tensor1 / tensor2``, broadcast and promoted."""
+    return addcdiv(input, tensor1, tensor2, value)
+
+
+@elementwise(
+    samples=lambda t: [(t(2, 3), t(2, 3))],
+    torch=lambda torch, x, values: torch.where(x == 0, values, (x > 0).to(values.dtype)),
+)
+def heaviside(xp, input, values, /):
+    """0 below 0, 1 above and ``values`` at 0."""
+    return xp.where(input == 0, values, input > 0)
+
+
+heaviside.rules(input=zero, values=lambda F, g, input: F.keep(g, input == 0))
+
+
+@elementwise(
+    samples=lambda t: [(t(2, 3), 0.0, None, None), (t(2, 3) / 0.0, 1.0, 2.0, -2.0), (t(2, 3) * math.nan, 0.5, None, None)],
+    public=False,
+)
+def nan_to_num(xp, input, /, nan, posinf, neginf):
+    """``input`` with numbers in the place of NaN and infinities."""
+    if not dtypes.is_floating(input.dtype):
+        return input.copy()
+    return xp.nan_to_num(input, nan=nan, posinf=posinf, neginf=neginf)
+
+
+nan_to_num.rules(input=lambda F, g, input: F.keep(g, F.isfinite(input)))
+
+
+@public()
+def _nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
+    """The elements with NaN replaced by ``nan`` (0) and infinities by ``posinf``, ``neginf`` (the largest numbers)."""
+    return nan_to_num(input, 0.0 if nan is None else nan, posinf, neginf)
+
+
+# Comparison and logic; none of these has a gradient
+
+
+def _compared(t: Any) -> list[Any]:
+    return [*binary()(t), (t.ints(2, 3), t.ints(2, 3)), (t.ints(3), 2)]
+
+
+def _comparison(name: str, function: str, aliases: tuple[str, ...], text: str) -> Any:
+    def forward(xp, input, other, /):
+        return getattr(xp, function)(input, other)
+
+    forward.__doc__ = text
+    return elementwise(samples=_compared, differentiable=False, name=name, aliases=aliases)(forward)
+
+
+eq = _comparison("eq", "equal", (), "Where ``input == other``, as a bool tensor.")
+ne = _comparison("ne", "not_equal", ("not_equal",), "Where ``input != other``, as a bool tensor.")
+lt = _comparison("lt", "less", ("less",), "Where ``input < other``, as a bool tensor.")
+le = _comparison("le", "less_equal", ("less_equal",), "Where ``input <= other``, as a bool tensor.")
+gt = _comparison("gt", "greater", ("greater",), "Where ``input > other``, as a bool tensor.")
+ge = _comparison("ge", "greater_equal", ("greater_equal",), "Where ``input >= other``, as a bool tensor.")
+
+
+def _flags(t: Any) -> list[Any]:
+    return [(t.bools(2, 3), t.bools(2, 3)), (t.ints(2, 1), t(3)), (t.ints(3), t.ints(2, 3))]
+
+
+def _logical(name: str, text: str, samples: Callable[..., Any] = _flags) -> Any:
+    def forward(xp, input, other, /):
+        return getattr(xp, name)(input, other)
+
+    forward.__doc__ = text
+    return elementwise(samples=samples, differentiable=False, promotes="none", name=name)(forward)
+
+
+logical_and = _logical("logical_and", "Where both elements are nonzero, as a bool tensor.")
+logical_or = _logical("logical_or", "Where at least one element is nonzero, as a bool tensor.")
+logical_xor = _logical("logical_xor", "Where just one element is nonzero, as a bool tensor.")
+
+
+@elementwise(samples=lambda t: [(t.bools(2, 3),), (t.ints(3, high=2),), (t(2),)], differentiable=False)
+def logical_not(xp, input, /):
+    """Where the element is zero, as a bool tensor."""
+    return xp.logical_not(input)
+
+
+def _integers(t: Any) -> list[Any]:
+    return [(t.ints(2, 3), t.ints(2, 3)), (t.ints(2, 1), t.ints(3)), (t.ints(3), 2)]
+
+
+def _bitwise(name: str, function: str, text: str, bools: bool = True) -> Any:
+    kinds, known = ("biu", "integer and bool") if bools else ("iu", "integer")
+
+    def forward(xp, input, other, /):
+        if input.dtype.kind not in kinds:
+            raise NotImplementedError(f"{name} is defined for {known} tensors, not for {input.dtype}")
+        return getattr(xp, function)(input, other)
+
+    forward.__doc__ = text
+    samples = (lambda t: [*_integers(t), *_flags(t)[:1]]) if bools else _integers
+    return elementwise(samples=samples, differentiable=False, name=name)(forward)
+
+
+bitwise_and = _bitwise("bitwise_and", "bitwise_and", "The bits set in both integers; of bools, logical and.")
+bitwise_or = _bitwise("bitwise_or", "bitwise_or", "The bits set in at least one integer; of bools, logical or.")
+bitwise_xor = _bitwise("bitwise_xor", "bitwise_xor", "The bits set in just one integer; of bools, logical xor.")
+bitwise_left_shift = _bitwise("bitwise_left_shift", "left_shift", "The bits of ``input`` moved up by ``other``.", False)
+bitwise_right_shift = _bitwise("bitwise_right_shift", "right_shift", "The bits of ``input`` moved down by ``other``.", False)
+
+
+@elementwise(samples=lambda t: [(t.ints(2, 3),), (t.bools(3),)], differentiable=False)
+def bitwise_not(xp, input, /):
+    """Each integer's bits flipped; of bools, logical not.
+
+    Raises:
+        TypeError: ``input`` is a floating-point tensor.
+    """
+    if input.dtype.kind not in "biu":
+        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not on {input.dtype}")
+    return xp.invert(input)
+
+
+def _odd_values(t: Any) -> list[Any]:
+    return [(t(2, 3),), (t(2, 3) / 0.0,), (t(2, 3) * math.nan,), (t.ints(3),)]
+
+
+def _number_test(name: str, text: str) -> Any:
+    def forward(xp, input, /):
+        if not dtypes.is_floating(input.dtype):
+            return xp.full(input.shape, name == "isfinite")
+        return getattr(xp, name)(input)
+
+    forward.__doc__ = text
+    return elementwise(samples=_odd_values, differentiable=False, name=name)(forward)
+
+
+isnan = _number_test("isnan", "Where the element is NaN, as a bool tensor.")
+isinf = _number_test("isinf", "Where the element is infinite, as a bool tensor.")
+isfinite = _number_test("isfinite", "Where the element is neither infinite nor NaN, as a bool tensor.")
+isposinf = _number_test("isposinf", "Where the element is positive infinity, as a bool tensor.")
+isneginf = _number_test("isneginf", "Where the element is negative infinity, as a bool tensor.")
+
+
+@elementwise(
+    samples=lambda t: [
+        (t(2, 3), t(2, 3), 0.5, 0.1, False),
+        (t(2, 3) / 0.0, t(3) / 0.0, 1e-5, 1e-8, False),
+        (t(2, 3) * math.nan, t(3) * math.nan, 1e-5, 1e-8, True),
+        (t.ints(2, 3), t.ints(3), 0.0, 1.0, False),
+    ],
+    differentiable=False,
+    public=False,
+)
+def isclose(xp, input, other, /, rtol, atol, equal_nan):
+    """Where two elements are nearly equal."""
+    kind = input.dtype if dtypes.is_floating(input.dtype) else np.dtype("float64")
+    difference = xp.abs(xp.subtract(input, other, dtype=kind))
+    near = (difference <= atol + xp.abs(rtol * other)) & xp.isfinite(difference) | (input == other)
+    return near | (input != input) & (other != other) if equal_nan else near
+
+
+@public()
+def _isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Where ``|input - other| <= atol + rtol * |other|``, as a bool tensor; equal infinities are close."""
+    return isclose(input, other, rtol, atol, equal_nan)
+
+
+@public()
+def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close (see ``isclose``); waits for the device."""
+    return bool(isclose(input, other, rtol, atol, equal_nan)._data.all())
+
+
+@public()
+def equal(input: Any, other: Any) -> bool:
+    """Whether two tensors have the same shape and elements; waits for the device."""
+    return input.shape == other.shape and bool((eq(input, other))._data.all())
+
+
+# Operators
 
 
 def _reversed(function: Any) -> Callable[..., Any]:
@@ -162,18 +1145,56 @@ def _reversed(function: Any) -> Callable[..., Any]:
     return operator
 
 
-def _operator(function: Any) -> Callable[..., Any]:
+def _equality(function: Any) -> Callable[..., Any]:
+    comparable = (*_NUMBERS, np.generic, np.ndarray)
+
     def operator(self: Any, other: Any) -> Any:
-        return function(self, other)
+        if isinstance(other, core.Tensor | comparable) or hasattr(other, "__cuda_array_interface__"):
+            return function(self, other)
+        return NotImplemented
 
     return operator
 
 
-METHODS["__add__"] = METHODS["__radd__"] = add.function
-METHODS["__mul__"] = METHODS["__rmul__"] = mul.function
-METHODS["__sub__"], METHODS["__rsub__"] = sub.function, _reversed(sub)
-METHODS["__truediv__"], METHODS["__rtruediv__"] = true_divide.function, _reversed(true_divide)
-METHODS["__neg__"] = neg.function
-METHODS["__gt__"] = gt.function
-for _symbol, _target in (("__iadd__", "add_"), ("__isub__", "sub_"), ("__imul__", "mul_"), ("__itruediv__", "div_")):
-    METHODS[_symbol] = METHODS[_target]
+def _itself(input: Any) -> Any:
+    return input
+
+
+for _name, *_aliases in (
+    ("sub", "subtract"),
+    ("div", "divide", "true_divide"),
+    ("clamp", "clip"),
+):
+    for _alias in _aliases:
+        FUNCTIONS[_alias] = METHODS[_alias] = FUNCTIONS[_name]
+
+for _name in (
+    *("add", "sub", "subtract", "div", "divide", "true_divide", "pow", "round", "masked_fill", "addcmul", "addcdiv"),
+    *("clamp", "clip", "clamp_min", "clamp_max", "nan_to_num", "logical_and", "logical_or", "logical_xor", "logical_not"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift"),
+    *("eq", "ne", "lt", "le", "gt", "ge"),
+):
+    METHODS[f"{_name}_"] = inplace_method(_name, FUNCTIONS[_name])
+
+for _name, _operator, _reflected, _inplace in (
+    ("add", add.function, add.function, "add_"),
+    ("sub", sub.function, rsub.function, "sub_"),
+    ("mul", mul.function, mul.function, "mul_"),
+    ("truediv", true_divide.function, rdiv.function, "div_"),
+    ("floordiv", floor_divide.function, _reversed(floor_divide), "floor_divide_"),
+    ("mod", remainder.function, _reversed(remainder), "remainder_"),
+    ("pow", _pow, _reversed(pow), "pow_"),
+    ("and", bitwise_and.function, bitwise_and.function, "bitwise_and_"),
+    ("or", bitwise_or.function, bitwise_or.function, "bitwise_or_"),
+    ("xor", bitwise_xor.function, bitwise_xor.function, "bitwise_xor_"),
+    ("lshift", bitwise_left_shift.function, _reversed(bitwise_left_shift), "bitwise_left_shift_"),
+    ("rshift", bitwise_right_shift.function, _reversed(bitwise_right_shift), "bitwise_right_shift_"),
+):
+    METHODS[f"__{_name}__"], METHODS[f"__r{_name}__"] = _operator, _reflected
+    METHODS[f"__i{_name}__"] = METHODS[_inplace]
+
+METHODS["__neg__"], METHODS["__pos__"], METHODS["__abs__"] = neg.function, _itself, abs.function
+METHODS["__invert__"] = bitwise_not.function
+METHODS["__eq__"], METHODS["__ne__"] = _equality(eq), _equality(ne)
+for _compare in (lt, le, gt, ge):
+    METHODS[f"__{_compare.name}__"] = _compare.function

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import dtypes, module_of
+from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
 from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, op, record, refresh_view
@@ -22,6 +23,7 @@ class Elementwise(Op):
 
     Its samples may use numbers and arrays in the place of tensors.  ``promotes`` says how: "common" works in the
     operands' common dtype, "float" turns integers into the default dtype first, "none" leaves dtypes alone.
+    ``masks`` names bool inputs that promotion leaves alone.
 
     Attributes:
         function: the op as a plain function of its inputs and parameters; what users call.
@@ -30,6 +32,7 @@ class Elementwise(Op):
     def __init__(self, forward: Callable[..., Any], name: str, **options: Any):
         self.promotes: str = options.pop("promotes", "common")
         self.inplace: bool = options.pop("inplace", True)
+        self.masks: tuple[str, ...] = options.pop("masks", ())
         super().__init__(forward, name, **options)
         self.arity = len(self.inputs)
         plain = not self.params and not self.aux and self.differentiable
@@ -45,6 +48,15 @@ class Elementwise(Op):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
+
+    def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
+        """As :meth:`Op.compute`, 16-bit floating point in float32, rounded once at the end."""
+        half = core._first_array(args).dtype
+        if half.itemsize != 2 or self.aux or not dtypes.is_floating(half):
+            return super().compute(args, xp, recording)
+        wide = [a.astype(np.float32) if getattr(a, "dtype", None) == half else a for a in args]
+        result = super().compute(tuple(wide), xp, recording)
+        return result.astype(half) if result.dtype == np.float32 else result
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         names = self.inputs + self.params
@@ -79,19 +91,22 @@ class Elementwise(Op):
         tensors = as_tensors(self.name, args[: self.arity])
         params = args[self.arity :]
         dtype = self.working_dtype([t for t in tensors if t is not None])
-        arrays = []
-        for t in tensors:
-            a = None if t is None else t._data
-            if a is not None and dtype is not None and a.dtype != dtype:
-                a = a.astype(dtype)
-            arrays.append(a)
+        arrays: list[Any] = []
         wanted = tuple(t is not None and t._needs_grad for t in tensors)
         recording = modes.grad and self.differentiable and True in wanted
-        xp = module_of(arrays[0])
+        token = hush()
         try:
+            for name, t in zip(self.inputs, tensors, strict=True):
+                a = None if t is None else t._data
+                if a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:
+                    a = a.astype(dtype)
+                arrays.append(a)
+            xp = module_of(arrays[0])
             result = self.compute((*arrays, *params), xp, recording)
         except ValueError as error:
             raise self.shape_error(tuple(tensors), error) from None
+        finally:
+            unhush(token)
         aux = None
         if self.aux:
             result, aux = result
@@ -106,15 +121,21 @@ class Elementwise(Op):
         """The dtype the forward computes in; None leaves each operand as it is."""
         if self.promotes == "none":
             return None
-        if len(tensors) == 1:
+        if len(tensors) == 1 and not tensors[0]._is_number:
             dtype = tensors[0]._data.dtype
         else:
-            dtype = dtypes.result_type(
-                *[(t._data.dtype, 0 if t._is_number else 1 if t._data.ndim == 0 else 2) for t in tensors]
-            )
+            dtype = dtypes.result_type(*[_ranked(t) for t in tensors])
         if self.promotes == "float" and not dtypes.is_floating(dtype):
             dtype = dtypes.get_default_dtype()
         return dtype
+
+
+def _ranked(t: Any) -> tuple[np.dtype, int]:
+    """A tensor's dtype and rank class, as promotion counts them."""
+    dtype = t._data.dtype
+    if t._is_number:
+        return (dtypes.get_default_dtype() if dtype.kind == "f" else dtype), 0
+    return dtype, 2 if t._data.ndim else 1
 
 
 def _function(op: Elementwise) -> Callable[..., Any]:
@@ -144,7 +165,11 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             if modes.inference:
                 return general((input,))
             result = new(core.Tensor)
-            out = forward(np, a)
+            token = hush()
+            try:
+                out = forward(np, a)
+            finally:
+                unhush(token)
             result._data = out if out.__class__ is ndarray else np.asarray(out)
             return result
         if modes.anomaly:
@@ -155,7 +180,11 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
         plan, saves_input, saves_out, saves_shape = recorded
         if input._base is not None:
             refresh_view(input)
-        out = forward(np, a)
+        token = hush()
+        try:
+            out = forward(np, a)
+        finally:
+            unhush(token)
         if out.__class__ is not ndarray:
             out = np.asarray(out)
         node = OpNode(op, plan, (input._node or input,), out.shape, dtype)
@@ -205,10 +234,13 @@ def _binary_function(op: Elementwise) -> Callable[..., Any]:
                     mask += 2
         except AttributeError:
             return general((input, other))
+        token = hush()
         try:
             out = forward(np, a, b)
         except ValueError as error:
             raise op.shape_error((input, other), error) from None
+        finally:
+            unhush(token)
         if out.__class__ is not ndarray:
             out = np.asarray(out)
         if not mask or not modes.grad or modes.anomaly:

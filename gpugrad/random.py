@@ -1,0 +1,455 @@
+"""Random tensors, seeds and generators; see ``gpugrad.backend.random`` for how the numbers are made."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .backend import dtypes
+from .backend import random as streams
+from .backend.device import module_of, on
+from .engine import modes, no_grad
+from .ops import REGISTRY, core
+from .tensor import Tensor
+
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "default_generator",
+    "fork_rng",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "multinomial",
+    "normal",
+    "rand",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "randperm",
+    "seed",
+    "set_rng_state",
+]
+
+
+Generator = streams.Generator
+Generator.wrap = staticmethod(Tensor._wrap)
+
+default_generator = streams.default_generator
+"""The generator of everything that is given none."""
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator, and return it.
+
+    Raises:
+        ValueError: ``seed`` does not fit into 64 bits.
+    """
+    return default_generator.manual_seed(builtins.int(seed))
+
+
+def seed() -> int:
+    """Seed the default generator with a number that the operating system chooses, and return the number."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Tensor:
+    """The state of the default generator, a tensor of two int64."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Any) -> None:
+    """Let the default generator continue from what ``get_rng_state`` returned.
+
+    Raises:
+        RuntimeError: ``new_state`` is no such tensor.
+    """
+    default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda") -> Iterator[None]:
+    """Give the default generator its state back at the end of the block.
+
+    Args:
+        devices, device_type: accepted as in PyTorch; one generator serves every device.
+        enabled: False makes this do nothing.
+    """
+    if not enabled:
+        yield
+        return
+    with streams.fork_rng():
+        yield
+
+
+def _shape(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape meant by ``f(2, 3)``, ``f((2, 3))`` or ``f(size=(2, 3))``.
+
+    Raises:
+        TypeError: no size was given, or one that is not made of ints.
+    """
+    if len(size) == 1 and isinstance(size[0], tuple | list):
+        size = tuple(size[0])
+    elif not size:
+        raise TypeError(f"{name}() needs a size: ints, or a tuple of ints")
+    try:
+        return tuple(n.__index__() for n in size)
+    except (AttributeError, TypeError):
+        raise TypeError(f"{name}(): the size must be made of ints, but got {size}") from None
+
+
+def _made(array: Any, requires_grad: bool) -> Tensor:
+    made = Tensor._wrap(array)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+
+
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+    **named: Any,
+) -> Tensor:
+    """Uniform draws on [0, 1) in a new tensor of shape ``size`` (``rand(2, 3)``, ``rand((2, 3))``, ``rand(size=...)``).
+
+    Raises:
+        TypeError: ``size`` is not made of ints.
+        NotImplementedError: the dtype is not floating point.
+    """
+    shape = _shape("rand", _size("rand", size, named))
+    return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
+
+
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+    **named: Any,
+) -> Tensor:
+    """Standard normal draws in a new tensor of shape ``size``.
+
+    Raises:
+        TypeError: ``size`` is not made of ints.
+        NotImplementedError: the dtype is not floating point.
+    """
+    shape = _shape("randn", _size("randn", size, named))
+    return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
+
+
+def _size(name: str, size: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    if named:
+        if size or set(named) != {"size"}:
+            raise TypeError(
+                f"{name}() got an unexpected keyword argument {next(k for k in named if size or k != 'size')!r}"
+            )
+        return (named["size"],)
+    return size
+
+
+def randint(
+    *args: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+    **named: Any,
+) -> Tensor:
+    """Integers from ``low`` to ``high - 1``: ``randint(high, size)`` or ``randint(low, high, size)``; int64 by default.
+
+    Raises:
+        TypeError: the arguments are none of these.
+        RuntimeError: the range is empty or does not fit the dtype.
+    """
+    names = ("low", "high", "size") if len(args) + len(named) == 3 or "low" in named else ("high", "size")
+    given = dict(zip(names, args, strict=False)) | named
+    if len(args) + len(named) != len(given) or not {"high", "size"} <= set(given) <= set(names):
+        raise TypeError(f"randint() expects (high, size) or (low, high, size), but got {args} and {named}")
+    low, high = _bounds("randint", given.get("low", 0), given["high"])
+    if not isinstance(given["size"], tuple | list):
+        raise TypeError(f"randint(): the size must be a tuple of ints, but got {given['size']!r}")
+    shape = _shape("randint", (given["size"],))
+    kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    return _made(streams.randint(low, high, shape, kind, device, generator), requires_grad)
+
+
+def _bounds(name: str, low: Any, high: Any) -> tuple[int, int]:
+    for value in (low, high):
+        if isinstance(value, float) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name}(): the bounds must be ints, but got {low!r} and {high!r}")
+    return low.__index__(), high.__index__()
+
+
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
+    """The integers from 0 to ``n - 1`` in random order; int64 by default.
+
+    Raises:
+        RuntimeError: ``n`` is negative.
+    """
+    order = streams.permutation(n, device, generator)
+    return _made(order if dtype is None else order.astype(dtypes.as_dtype(dtype)), requires_grad)
+
+
+def rand_like(
+    input: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """``rand`` with the shape, dtype and device of ``input``."""
+    shape, kind, where = _like(input, dtype, device)
+    return rand(shape, generator=generator, dtype=kind, device=where, requires_grad=requires_grad)
+
+
+def randn_like(
+    input: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """``randn`` with the shape, dtype and device of ``input``."""
+    shape, kind, where = _like(input, dtype, device)
+    return randn(shape, generator=generator, dtype=kind, device=where, requires_grad=requires_grad)
+
+
+def randint_like(
+    input: Tensor,
+    low: int = 0,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """``randint(low, high)``, or ``randint(high)``, with the shape, dtype and device of ``input``."""
+    low, high = (0, low) if high is None else (low, high)
+    shape, kind, where = _like(input, dtype, device)
+    return randint(low, high, shape, generator=generator, dtype=kind, device=where, requires_grad=requires_grad)
+
+
+def _like(input: Tensor, dtype: Any, device: Any) -> tuple[tuple[int, ...], Any, Any]:
+    return input._data.shape, input.dtype if dtype is None else dtype, input.device if device is None else device
+
+
+def normal(
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal draws: one for each element of ``mean`` and ``std`` where these are tensors, else of shape ``size``.
+
+    Raises:
+        TypeError: neither is a tensor, and no size was given.
+        RuntimeError: a ``std`` is negative.
+    """
+    like = next((t for t in (mean, std) if isinstance(t, Tensor)), None)
+    if like is None:
+        if size is None:
+            raise TypeError("normal() needs a size when mean and std are numbers")
+        shape = _shape("normal", (size,))
+        return _made(streams.normal(shape, mean, std, _dtype(dtype), device, generator), requires_grad)
+    if size is not None:
+        raise TypeError("normal() takes no size when mean or std is a tensor")
+    if isinstance(std, Tensor) and bool((std._data < 0).any()):
+        raise RuntimeError("normal expects all elements of std >= 0.0")
+    if not isinstance(std, Tensor) and not std >= 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    with no_grad():
+        spread = mean * 0 + std
+        draws = streams.normal(spread._data.shape, 0.0, 1.0, spread.dtype, like.device, generator)
+        return Tensor._wrap(draws) * std + mean
+
+
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Zeros and ones in the dtype of ``input``: ones with the probability that ``input`` says, or ``p`` where given.
+
+    Raises:
+        RuntimeError: a probability is not in [0, 1].
+    """
+    return Tensor._wrap(_bernoulli(input, input if p is None else p, generator).astype(input.dtype))
+
+
+def _bernoulli(target: Tensor, p: Any, generator: Generator | None) -> Any:
+    if not isinstance(p, Tensor):
+        return streams.bernoulli_mask(target._data.shape, p, target.device, generator)
+    if not p.is_floating_point():
+        raise NotImplementedError(f"bernoulli needs floating-point probabilities, but got {p.dtype}")
+    if not bool(((p._data >= 0) & (p._data <= 1)).all()):
+        raise RuntimeError("bernoulli expects every probability to be in [0, 1]")
+    return streams.uniform(target._data.shape, 0.0, 1.0, p.dtype, target.device, generator) < p._data
+
+
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Indices drawn with the probabilities that a row of ``input`` gives, up to a factor.
+
+    Without replacement by the exponential race (Efraimidis and Spirakis, "Weighted random
+    sampling with a reservoir", 2006), in the order drawn; indices of probability 0 come last.
+
+    Args:
+        input: weights, ``(n,)`` or ``(m, n)``.
+        num_samples: how many to draw from each row.
+        replacement: whether an index may be drawn again.
+
+    Returns:
+        int64, ``(num_samples,)`` or ``(m, num_samples)``.
+
+    Raises:
+        RuntimeError: the weights are not floating point, negative, not finite, or all zero, or
+            there are too few of them.
+    """
+    weights = input._data
+    if weights.ndim not in (1, 2):
+        raise RuntimeError(f"prob_dist must be 1 or 2 dim, but got shape {tuple(weights.shape)}")
+    if not input.is_floating_point():
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype}")
+    if num_samples <= 0:
+        raise RuntimeError(f"cannot sample n_sample <= 0 samples, got {num_samples}")
+    if not replacement and num_samples > weights.shape[-1]:
+        raise RuntimeError(
+            f"cannot sample n_sample > prob_dist.size(-1) without replacement: {num_samples} of {weights.shape[-1]}"
+        )
+    xp = module_of(weights)
+    with on(input.device):
+        rows = weights.astype(np.float64).reshape(-1, weights.shape[-1])
+        if not bool((xp.isfinite(rows) & (rows >= 0)).all()):
+            raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+        edges = xp.cumsum(rows, axis=1)
+        if not bool((edges[:, -1] > 0).all()):
+            raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+        if replacement or num_samples == 1:
+            draws = streams.uniform((len(rows), num_samples), 0.0, 1.0, np.float64, input.device, generator)
+            draws *= edges[:, -1:]
+            found = xp.empty(draws.shape, np.int64)
+            if len(rows) <= num_samples:
+                for edge, draw, row in zip(edges, draws, found, strict=True):
+                    row[:] = xp.searchsorted(edge, draw, side="right")
+            else:
+                for k in range(num_samples):
+                    found[:, k] = (edges <= draws[:, k : k + 1]).sum(axis=1)
+        else:
+            arrivals = -xp.log1p(-streams.uniform(rows.shape, 0.0, 1.0, np.float64, input.device, generator))
+            arrivals /= xp.where(rows > 0, rows, 1)
+            arrivals[rows == 0] = np.inf
+            found = xp.argsort(arrivals, axis=1, kind="stable")[:, :num_samples]
+        return Tensor._wrap(xp.ascontiguousarray(found.reshape(*weights.shape[:-1], num_samples)))
+
+
+def _fill(name: str, target: Tensor, array: Any) -> Tensor:
+    """Write draws into a tensor; its gradient no longer flows to what it was computed from."""
+    if modes.grad and target._needs_grad:
+        draws = Tensor._wrap(array)
+        nothing = Tensor._wrap(module_of(array).zeros(array.shape, np.bool_))
+        return core.inplace(name, lambda t: REGISTRY["keep"](t, nothing) + draws, target)
+    core.check_inplace(name, target, False)
+    target._data[...] = array
+    target._bump()
+    if target._base is not None:
+        target._view_version = target._version
+    return target
+
+
+def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with uniform draws on [from_, to).
+
+    Raises:
+        RuntimeError: ``from_`` is above ``to``, or the tensor is a leaf that needs a gradient.
+    """
+    return _fill("uniform_", self, streams.uniform(self._data.shape, from_, to, self.dtype, self.device, generator))
+
+
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with normal draws.
+
+    Raises:
+        RuntimeError: ``std`` is negative, or the tensor is a leaf that needs a gradient.
+    """
+    return _fill("normal_", self, streams.normal(self._data.shape, mean, std, self.dtype, self.device, generator))
+
+
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with ones, with probability ``p`` (a number, or a tensor of its shape), and zeros.
+
+    Raises:
+        RuntimeError: a probability is not in [0, 1], or the tensor is a leaf that needs a gradient.
+    """
+    return _fill("bernoulli_", self, _bernoulli(self, p, generator).astype(self.dtype))
+
+
+def random_(
+    self: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """Fill the tensor with integers: ``random_()`` over all that its dtype holds exactly from 0 on,
+    ``random_(to)`` from 0 to ``to - 1``, ``random_(from_, to)`` from ``from_`` to ``to - 1``.
+
+    Raises:
+        RuntimeError: the range is empty or does not fit the dtype.
+    """
+    if from_ is None:
+        digits = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53, "bool": 0}.get(self.dtype.name)
+        from_, to = 0, builtins.int(np.iinfo(self.dtype).max) + 1 if digits is None else 2**digits + 1
+    elif to is None:
+        from_, to = 0, from_
+    low, high = _bounds("random_", from_, to)
+    return _fill("random_", self, streams.randint(low, high, self._data.shape, self.dtype, self.device, generator))
+
+
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with draws from the exponential distribution of rate ``lambd``.
+
+    Raises:
+        RuntimeError: ``lambd`` is not positive, or the tensor is a leaf that needs a gradient.
+    """
+    if not lambd > 0:
+        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
+    draws = streams.uniform(self._data.shape, 0.0, 1.0, self.dtype, self.device, generator)
+    xp = module_of(draws)
+    return _fill("exponential_", self, -xp.log1p(-draws) / draws.dtype.type(lambd))
+
+
+for _method in (uniform_, normal_, bernoulli_, random_, exponential_, bernoulli, multinomial):
+    setattr(Tensor, _method.__name__, _method)

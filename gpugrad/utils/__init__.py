@@ -1,0 +1,5 @@
+"""Names that PyTorch keeps under ``torch.utils``."""
+
+from . import data
+
+__all__ = ["data"]

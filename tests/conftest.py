@@ -1,0 +1,16 @@
+"""Devices and op samples as parameters: a test that takes ``device`` or ``case`` runs for each."""
+
+from helpers import CASES, DEVICES, ON_CUDA
+from hypothesis import settings
+
+settings.register_profile("gpugrad", deadline=None, max_examples=60, derandomize=True, database=None)
+settings.load_profile("gpugrad")
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        wanted = getattr(metafunc.function, "cases", lambda case: True)
+        cases = [case for case in CASES if wanted(case)]
+        metafunc.parametrize("case", [*cases, *ON_CUDA(cases)], ids=str)
+    elif "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", DEVICES)
