@@ -63,17 +63,23 @@ class _Mode:
             @functools.wraps(function)
             def generator(*args: Any, **kwargs: Any) -> Any:
                 inner = function(*args, **kwargs)
-                send: Any = None
+                resume, value = inner.send, None
                 try:
                     while True:
                         try:
                             with self._clone():
-                                item = inner.send(send)
+                                item = resume(value)
                         except StopIteration as stop:
                             return stop.value
-                        send = yield item
+                        try:
+                            resume, value = inner.send, (yield item)
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:
+                            resume, value = inner.throw, error
                 finally:
-                    inner.close()
+                    with self._clone():
+                        inner.close()
 
             return generator
 

@@ -103,6 +103,8 @@ class Tensor:
 
     def __init__(self, *data: Any, device: Any = None):
         where = backend.resolve(device)
+        if len(data) == 1 and isinstance(data[0], Size):
+            data = data[0]
         if len(data) == 1 and not isinstance(data[0], int | np.integer):
             array = np.array(_nested(data[0]), dtype=dtypes.get_default_dtype())
         else:

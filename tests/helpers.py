@@ -1,5 +1,6 @@
 """What tests share: devices, sample values, the cases made from the op registry, and the same values in PyTorch."""
 
+import warnings
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,6 +50,20 @@ class Samples:
 
 def samples_of(op):
     return op.samples(Samples(zlib.crc32(op.name.encode()))) if op.samples else []
+
+
+def count_samples(op):
+    try:
+        return len(samples_of(op))
+    except Exception:
+        return 0  # test_every_op_has_samples makes them again, and fails
+
+
+def count_samples(op):
+    try:
+        return len(samples_of(op))
+    except Exception:
+        return 0  # test_every_op_has_samples makes them again, and fails
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class Case:
         return self.op.differentiable and any(t.requires_grad for t in self.inputs() if isinstance(t, gg.Tensor))
 
 
-CASES = [Case(op, k) for op in REGISTRY.values() for k in range(len(samples_of(op)))]
+CASES = [Case(op, k) for op in REGISTRY.values() for k in range(count_samples(op))]
 
 
 def ON_CUDA(cases):
@@ -140,7 +155,7 @@ def gradients(outs, inputs, seed=0, **options):
 
 def host(t):
     """A tensor's values as a NumPy array."""
-    return to_numpy(t.detach()._data if isinstance(t, gg.Tensor) else t)
+    return to_numpy(t.detach()._data) if isinstance(t, gg.Tensor) else np.asarray(t)
 
 
 def close(actual, expected, rtol=1e-9, atol=1e-10, **options):
@@ -190,8 +205,16 @@ def torch_function(op):
 
 def run_torch(case, inputs):
     """What PyTorch's counterpart gives: its inputs, its results."""
+    function, params = torch_function(case.op), list(map(to_torch, case.params))
     theirs = [to_torch(t) for t in inputs]
-    out = torch_function(case.op)(*theirs, *map(to_torch, case.params))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            out = function(*theirs, *params)
+        except TypeError:
+            # Some of its functions take no numbers in the place of tensors.
+            theirs = [torch.tensor(t, dtype=torch.float64) if isinstance(t, float) else t for t in theirs]
+            out = function(*theirs, *params)
     return theirs, list(out) if isinstance(out, tuple | list) else [out]
 
 

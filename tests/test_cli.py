@@ -1,4 +1,4 @@
-"""The command line, end to end: training, resuming after whatever may happen, predicting, and what it says about mistakes."""
+"""The command line, end to end: training, resuming after whatever may happen, predicting, what it says of mistakes."""
 
 import errno
 import itertools
@@ -27,9 +27,8 @@ from gpugrad.data.idx import write_idx
 
 ROOT = Path(__file__).parent.parent
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-TINY = (
-    "--device cpu --source bundled --no-progress --train-limit 600 --test-limit 200 --hidden 32 --batch-size 50 --epochs 3 --log-every 5"
-).split()
+TINY = ["--device", "cpu", "--source", "bundled", "--no-progress", "--log-every", 5]
+TINY += ["--train-limit", 600, "--test-limit", 200, "--hidden", 32, "--batch-size", 50, "--epochs", 3]
 TIMES = ("seconds", "epoch_seconds", "images_per_second")
 
 
@@ -61,7 +60,10 @@ def arrays(tree, path=""):
     else:
         return {path: tree.numpy() if isinstance(tree, gg.Tensor) else tree}
     return {
-        name: value for key, part in items if key not in (*TIMES, "log_size") for name, value in arrays(part, f"{path}.{key}").items()
+        name: value
+        for key, part in items
+        if key not in (*TIMES, "log_size")
+        for name, value in arrays(part, f"{path}.{key}").items()
     }
 
 
@@ -222,6 +224,39 @@ def test_monitor_reports_the_gradients(tmp_path, capsys):
     assert "hidden1.weight" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_progress_bar(tmp_path):
+    options = [option for option in TINY if option != "--no-progress"]
+    shown = []
+    for extra in ([], ["--no-progress"]):
+        leader, follower = os.openpty()
+        command = [
+            sys.executable,
+            "-m",
+            "gpugrad",
+            "train",
+            *options,
+            "--epochs",
+            8,
+            *extra,
+            "--out",
+            tmp_path / f"{len(shown)}",
+        ]
+        process = subprocess.Popen(list(map(str, command)), env=ENV, stdout=subprocess.DEVNULL, stderr=follower)
+        os.close(follower)
+        output = b""
+        try:
+            while chunk := os.read(leader, 65536):
+                output += chunk
+        except OSError:  # how Linux says that the other side was closed
+            pass
+        os.close(leader)
+        assert process.wait(60) == 0
+        shown.append(output.decode())
+    assert re.search(r"epoch \d/8: +\d+%.* images/s, loss [\d.]+, accuracy [\d.]+%", shown[0])
+    assert shown[1] == ""
+
+
 def test_shifted_images_are_the_images_moved():
     data = MNIST(train=True, source="bundled")
     images, labels = data.as_tensors()
@@ -263,7 +298,7 @@ LONGER = [*TINY, "--train-limit", 2000, "--epochs", 25, "--save-every", 0.05]
 
 
 def killed_and_resumed(folder, seed, kills):
-    """Start a run in a process, kill it at `kills` random moments and resume it each time; how often it died while training."""
+    """Start a run in a process, kill it at random moments, resume it each time; how often it died while training."""
     chance = random.Random(seed)
     training = 0
     for left in range(kills, -1, -1):
@@ -324,7 +359,9 @@ def test_death_around_any_renaming_of_a_file_loses_nothing(tmp_path, finished, m
 @pytest.mark.parametrize("moment", [1, 7, 12, 13, 30])
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_signal_saves_and_the_run_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch, capsys, model, moment):
-    options = ["--model", model, "--shift", 1] if model == "cnn" else ["--monitor", "--accumulate", 2, "--batch-size", 25]
+    options = (
+        ["--model", model, "--shift", 1] if model == "cnn" else ["--monitor", "--accumulate", 2, "--batch-size", 25]
+    )
     options += ["--epochs", 3 if model == "mlp" else 2, "--train-limit", 600 if model == "mlp" else 300]
     if model == "cnn" and moment > 12:
         pytest.skip("the run of the cnn has 12 steps")
@@ -452,7 +489,7 @@ def test_two_damaged_checkpoints_are_an_error(tmp_path, capsys):
 
 @pytest.mark.parametrize("check_every", [1, 7])
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_parameter(tmp_path, monkeypatch, capsys, check_every):
-    """Weights are spoilt in step 20; the loss of step 21 shows it, also when losses are read every 7 steps (as on CUDA)."""
+    """Weights spoilt in step 20 show in the loss of step 21, also when losses are read in bunches (as on CUDA)."""
     real = train.Trainer._step
 
     def step(self, *args, **kwargs):
@@ -483,7 +520,9 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(train.Trainer, "_step", step)
     assert gpugrad("train", *TINY, "--out", tmp_path) == 1
-    assert "step 20 left nan or inf in output.bias; the gradient of output.bias was not finite" in capsys.readouterr().err
+    assert (
+        "step 20 left nan or inf in output.bias; the gradient of output.bias was not finite" in capsys.readouterr().err
+    )
 
 
 def test_an_overflow_in_the_forward_pass_names_the_layer(tmp_path, monkeypatch, capsys):
@@ -532,7 +571,13 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, finished, monkeyp
 def test_a_disk_that_is_really_full(tmp_path):
     resource = pytest.importorskip("resource")
     process = start(
-        "train", *TINY, "--hidden", 300, "--out", tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        "train",
+        *TINY,
+        "--hidden",
+        300,
+        "--out",
+        tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
     )
     code, output = finish(process)
     assert code == 1
@@ -639,7 +684,19 @@ def digits():
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     folder = tmp_path_factory.mktemp("network") / "run"
-    options = ["--device", "cpu", "--source", "bundled", "--no-progress", "--epochs", 3, "--hidden", 64, "--test-limit", 500]
+    options = [
+        "--device",
+        "cpu",
+        "--source",
+        "bundled",
+        "--no-progress",
+        "--epochs",
+        3,
+        "--hidden",
+        64,
+        "--test-limit",
+        500,
+    ]
     assert gpugrad("train", *options, "--out", folder) == 0
     return folder
 
@@ -687,7 +744,23 @@ def test_predict_reads_png_files_of_any_size_and_background(tmp_path, network, d
 
 @pytest.mark.parametrize(
     ("kind", "depth"),
-    [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 2), (3, 4), (3, 8), (4, 8), (4, 16), (6, 8), (6, 16)],
+    [
+        (0, 1),
+        (0, 2),
+        (0, 4),
+        (0, 8),
+        (0, 16),
+        (2, 8),
+        (2, 16),
+        (3, 1),
+        (3, 2),
+        (3, 4),
+        (3, 8),
+        (4, 8),
+        (4, 16),
+        (6, 8),
+        (6, 16),
+    ],
 )
 def test_png_of_every_kind(tmp_path, kind, depth):
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
@@ -759,7 +832,9 @@ def test_info_where_cuda_works(monkeypatch, capsys):
     from gpugrad.backend import cuda
 
     monkeypatch.setattr(
-        cuda, "diagnose", lambda: cuda.Diagnosis(True, 2, cupy_version="14.0", driver_version="13.0", runtime_version="12.9")
+        cuda,
+        "diagnose",
+        lambda: cuda.Diagnosis(True, 2, cupy_version="14.0", driver_version="13.0", runtime_version="12.9"),
     )
     monkeypatch.setattr(cuda, "device_name", lambda index: f"card {index}")
     assert gpugrad("info") == 0
@@ -782,5 +857,9 @@ def test_version_and_help():
 
 def test_help_imports_nothing_heavy():
     code = "import sys; from gpugrad.cli import build_parser; build_parser().format_help(); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True).stdout.split()
-    assert not {"tqdm", "matplotlib", "cupy", "safetensors", "gpugrad.nn", "gpugrad.optim", "gpugrad.data"} & set(loaded)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"tqdm", "matplotlib", "cupy", "safetensors", "gpugrad.nn", "gpugrad.optim", "gpugrad.data"} & set(
+        loaded
+    )

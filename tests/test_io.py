@@ -208,7 +208,13 @@ def test_map_location():
         seen.append(location)
         return tensor * 2
 
-    for where, value in (("cpu", 1), (gg.device("cpu"), 1), ({"cuda:0": "cpu"}, 1), (lambda t, loc: None, 1), (function, 2)):
+    for where, value in (
+        ("cpu", 1),
+        (gg.device("cpu"), 1),
+        ({"cuda:0": "cpu"}, 1),
+        (lambda t, loc: None, 1),
+        (function, 2),
+    ):
         loaded = gg.load(io.BytesIO(buffer.getvalue()), where, weights_only=True, mmap=False)
         assert loaded["x"].item() == value
     assert seen == ["cpu"]
@@ -384,9 +390,14 @@ def test_atomic_write_of_text(tmp_path):
         file.write("größe\n")
         assert not path.exists()
     assert path.read_text(encoding="utf-8") == "größe\n"
-    with pytest.raises(KeyboardInterrupt), atomic_write(path, "w") as file:
-        file.write("half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic_write(path, "w") as file:
+            file.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text(encoding="utf-8") == "größe\n"
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 

@@ -91,7 +91,16 @@ def _modules(statement):
 def test_importing_stays_light():
     added = _modules("import gpugrad") - _modules("import numpy")
     heavy = {"cupy", "matplotlib", "torch", "torchvision", "scipy", "tqdm", "PIL", "safetensors", "jax", "pandas"}
-    slow = {"urllib.request", "http.client", "asyncio", "multiprocessing", "unittest", "ssl", "importlib.metadata", "importlib.resources"}
+    slow = {
+        "urllib.request",
+        "http.client",
+        "asyncio",
+        "multiprocessing",
+        "unittest",
+        "ssl",
+        "importlib.metadata",
+        "importlib.resources",
+    }
     assert not added & (heavy | slow)
     assert len([name for name in added if not name.startswith("gpugrad")]) <= 30, sorted(added)
 

@@ -49,6 +49,11 @@ def differentiable(case):
     return case.differentiable
 
 
+def derivative(case):
+    """Whether the op's gradient is meant to be its derivative."""
+    return case.differentiable and case.number not in case.op.tests.get("not_the_derivative", ())
+
+
 def floating(outs):
     return [out for out in outs if out.is_floating_point()]
 
@@ -121,14 +126,16 @@ def test_results_and_gradients_are_those_of_pytorch(case):
 def test_results_in_other_dtypes_are_those_of_pytorch(case, dtype):
     if dtype in case.op.tests.get("not_in", ()):
         return
+    inputs = case.inputs(grad=False)
+    if not all(np.isfinite(host(t)).all() for t in inputs if isinstance(t, gg.Tensor)):
+        return
     inputs = [
-        gg.tensor(np.abs(host(t)).astype(dtype)) if isinstance(t, gg.Tensor) else t for t in case.inputs(grad=False)
+        gg.tensor(np.abs(host(t)).astype(dtype)) if isinstance(t, gg.Tensor) and t.is_floating_point() else t
+        for t in inputs
     ]
     try:
         _, expected = run_torch(case, inputs)
-    except (RuntimeError, TypeError, NotImplementedError):
-        expected = None
-    if expected is None:
+    except (RuntimeError, TypeError):
         return
     outs = case.run(inputs)
     for a, b in zip(outs, expected, strict=True):
@@ -171,13 +178,13 @@ def test_fused_kernels_compute_what_the_generic_forward_does(case):
 # Gradients
 
 
-@only(differentiable)
+@only(derivative)
 def test_gradients_agree_with_differences(case):
     inputs = case.inputs()
     assert gradcheck(lambda *args: tuple(floating(case.run(args))), inputs, check_grad_dtypes=True)
 
 
-@only(differentiable)
+@only(derivative)
 def test_second_gradients_agree_with_differences(case):
     inputs = case.inputs()
     if recorded(case.run(inputs)):
@@ -215,27 +222,31 @@ def test_nothing_is_computed_or_saved_for_inputs_that_need_no_gradient(case, mon
     every = [i for i, t in enumerate(inputs) if isinstance(t, gg.Tensor) and t.requires_grad]
     full = dict(zip(every, gradients(case.run(inputs), inputs), strict=True))
     asked = []
-    if op._joint:
-        rule, needs = op._joint
 
-        def watched(F, g, wanted, *saved):
+    def watched(rule):
+        def run(F, g, wanted, *saved):
             answers = list(rule(F, g, wanted, *saved))
             asked.append((list(wanted), [answer is not None for answer in answers]))
             return answers
 
-        monkeypatch.setattr(op, "_joint", (watched, needs))
-        monkeypatch.setattr(op, "_plans", {})
+        return run
+
     for chosen in itertools.chain(*(itertools.combinations(every, n) for n in range(1, len(every)))):
         partial = [t.detach().requires_grad_(i in chosen) if i in every else t for i, t in enumerate(inputs)]
         outs = case.run(partial)
         node = recorded(outs)[0].grad_fn
-        if not op._joint:
+        if op._joint:
+            ((i, rule, needs),) = node.plan.rules
+            monkeypatch.setattr(node.plan, "rules", ((i, watched(rule), needs),))
+        else:
             assert {i for i, _, _ in node.plan.rules} <= set(chosen)
             needed = {name for i in chosen for name in op._rules.get(op.inputs[i], (None, ()))[1]}
             if "aux" not in needed:
                 assert {op.inputs[i] for i in node.plan.saved_inputs} <= needed
         found = gradients(outs, partial)
+        monkeypatch.undo()
         close(found, [full[i] for i in chosen], 1e-12, 1e-12)
+    assert asked or not op._joint
     for wanted, answered in asked:
         assert all(w or not a for w, a in zip(wanted, answered, strict=True)), (
             "the joint rule computed an unwanted gradient"
@@ -369,6 +380,7 @@ def _emptied(inputs, axis):
     return [cut(t) for t in inputs]
 
 
+@only(lambda case: case.op.tests.get("empty", True))
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_empty_tensors(case, axis):
     inputs = _emptied(case.inputs(), axis)
@@ -379,20 +391,18 @@ def test_empty_tensors(case, axis):
         try:
             _, expected = run_torch(case, inputs)
         except Exception:
-            expected = False
+            return
     try:
         outs = case.run(inputs)
+        found = gradients(outs, inputs) if recorded(outs) else [None] * len(wanting(inputs))
     except (RuntimeError, IndexError, ValueError, TypeError):
-        assert not expected, "PyTorch computes this"
+        assert expected is None, "PyTorch computes this"
         return
-    assert expected is not False, "PyTorch refuses this"
     if expected is not None:
         close(outs, [out.detach().numpy() for out in expected])
-    if recorded(outs):
-        for t, gradient in zip(wanting(inputs), gradients(outs, inputs), strict=True):
-            if gradient is not None:
-                assert gradient.shape == t.shape
-                assert not host(gradient).any() or t.numel()
+    for t, gradient in zip(wanting(inputs), found, strict=True):
+        if gradient is not None:
+            assert gradient.shape == t.shape
 
 
 @only(lambda case: case.elementwise)
@@ -419,7 +429,7 @@ def test_in_place_versions_compute_the_same(case):
     if expected.shape != inputs[0].shape or expected.dtype != inputs[0].dtype:
         return
     target = inputs[0].clone()
-    result = getattr(target, f"{case.op.name}_")(*inputs[1:], *case.params)
+    result = getattr(target, f"{case.op.name}_")(*inputs[1:], **dict(zip(case.op.params, case.params, strict=True)))
     assert result is target
     close(target, expected, 0, 0)
     if expected.requires_grad:

@@ -141,8 +141,8 @@ class _FunctionNode(Node):
         for k, value in enumerate(gradient if several else [gradient]):
             shape, dtype = (self.shape[k], self.dtype[k]) if several else (self.shape, self.dtype)
             if value is None and self.ctx._materialize and shape is not None:
-                xp = module_of(next(t for t in (gradient if several else [gradient]) if t is not None))
-                given.append(Tensor._wrap(xp.zeros(shape, dtype)))
+                arrived = next(g for g in gradient if g is not None)
+                given.append(Tensor._wrap(module_of(arrived._data if taped else arrived).zeros(shape, dtype)))
             else:
                 given.append(value if taped or value is None else Tensor._wrap(value))
         return given

@@ -39,7 +39,7 @@ def _check_inputs(inputs: Sequence[Any]) -> None:
                 "fail if all the inputs are not of double precision floating point.",
                 stacklevel=4,
             )
-        if any(stride == 0 and n > 1 for stride, n in zip(t.stride(), t.shape, strict=True)):
+        if t.numel() and any(stride == 0 and n > 1 for stride, n in zip(t.stride(), t.shape, strict=True)):
             raise RuntimeError(
                 f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are "
                 "non-overlapping to be able to compute the numerical gradients correctly. You should call .contiguous "
@@ -73,7 +73,9 @@ def _numerical(function: Callable[..., Any], inputs: Sequence[Any], target: Tens
                 f"Expected `func` to return outputs with the same shape when inputs are perturbed on index {index} by "
                 f"{eps}, but got shapes {[a.shape for a in high]} and {[a.shape for a in low]}."
             )
-        columns.append([(a - b).ravel() / (2 * eps) for a, b in zip(high, low, strict=True)])
+        with np.errstate(invalid="ignore"):
+            # Two equal infinities are no difference.
+            columns.append([np.where(a == b, 0, a - b).ravel() / (2 * eps) for a, b in zip(high, low, strict=True)])
     outputs = _values(function, inputs)
     return [np.array([column[k] for column in columns]).reshape(data.size, out.size) for k, out in enumerate(outputs)]
 

@@ -66,8 +66,6 @@ def as_dtype(dtype: DType) -> np.dtype:
     Raises:
         TypeError: there is no such dtype here.
     """
-    if dtype is float:
-        return _default
     if isinstance(dtype, str) and dtype in BY_NAME:
         return BY_NAME[dtype]
     try:

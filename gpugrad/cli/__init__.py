@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network on MNIST or Fashion-MNIST",
-        description="Train a network on MNIST or Fashion-MNIST. Without options: an MLP that passes 98%% on MNIST.",
+        description="Train a network on MNIST or Fashion-MNIST. Without options: an MLP that passes 98% on MNIST.",
     )
     config.add_arguments(train)
 
@@ -51,12 +51,33 @@ def build_parser() -> argparse.ArgumentParser:
         help="classify images with a trained network",
         description="Classify images with a trained network.",
     )
-    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="the folder of a run (its best checkpoint is taken) or a checkpoint file")
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, another format that Pillow reads, or an idx file of images (.gz too)")
-    predict.add_argument("--device", type=config.device_name, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    predict.add_argument("--limit", type=config.positive_int, default=10, metavar="N", help="images to take from an idx file (default: 10)")
-    predict.add_argument("--top", type=config.positive_int, default=3, metavar="K", help="classes to print for an image (default: 3)")
-    predict.add_argument("--plot", metavar="FILE", help="also draw the images with their predictions (needs the plot extra)")
+    predict.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="the folder of a run (its best checkpoint is taken) or a checkpoint file",
+    )
+    predict.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="a PNG, another format that Pillow reads, or an idx file of images (.gz too)",
+    )
+    predict.add_argument(
+        "--device", type=config.device_name, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    predict.add_argument(
+        "--limit",
+        type=config.positive_int,
+        default=10,
+        metavar="N",
+        help="images to take from an idx file (default: 10)",
+    )
+    predict.add_argument(
+        "--top", type=config.positive_int, default=3, metavar="K", help="classes to print for an image (default: 3)"
+    )
+    predict.add_argument(
+        "--plot", metavar="FILE", help="also draw the images with their predictions (needs the plot extra)"
+    )
 
     commands.add_parser(
         "info",

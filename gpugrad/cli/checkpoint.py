@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import io
+from ..version import __version__
 from . import CommandError
 from .config import Config
 
@@ -44,6 +45,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"config", "model", "progress"} <= state.keys():
         raise CommandError(f"{path} is no checkpoint of gpugrad train: it lacks the configuration of a run")
     return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Where the contents of a checkpoint are put to use: one that another version wrote may not fit.
+
+    Raises:
+        CommandError: instead of what the misfit raises.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CommandError(f"the checkpoint in {path} does not fit gpugrad {__version__}: {reason}") from None
 
 
 def moment_of(state: dict[str, Any]) -> str:
@@ -88,7 +103,9 @@ class RunFolder:
             probe.write_bytes(b"x")
             probe.unlink()
         except OSError as error:
-            raise CommandError(f"cannot write in {self.path}: {_reason(error)}. Choose another folder with --out") from None
+            raise CommandError(
+                f"cannot write in {self.path}: {_reason(error)}. Choose another folder with --out"
+            ) from None
 
     def discard(self) -> None:
         """Remove the folder if nothing is in it."""
@@ -184,4 +201,6 @@ class RunFolder:
         except OSError as error:
             advice = "Make room" if error.errno in _FULL else "Mend that"
             how = f"{advice} and go on with: gpugrad train --resume {self.path}" if self._saved else ""
-            raise CommandError(f"cannot write {self / name}: {_reason(error)}. {self.last_good()}. {how}".rstrip()) from None
+            raise CommandError(
+                f"cannot write {self / name}: {_reason(error)}. {self.last_good()}. {how}".rstrip()
+            ) from None

@@ -79,7 +79,8 @@ class Config:
     def summary(self) -> str:
         """The choices that matter most, in one line."""
         momentum = f", momentum {self.momentum:g}" if self.momentum else ""
-        return f"{self.optimizer}, lr {self.lr:g}{momentum}, {self.scheduler} schedule, {self.epochs} epochs of batches of {self.group}"
+        steps = f"{self.epochs} epochs in batches of {self.group}"
+        return f"{self.optimizer}, lr {self.lr:g}{momentum}, {self.scheduler} schedule, {steps}"
 
     @property
     def group(self) -> int:
@@ -118,11 +119,15 @@ def resolve(given: dict[str, Any]) -> Config:
         values["step_size"] = values["step_size"] or max(1, -(-epochs // 3))
         values["gamma"] = 0.1 if values["gamma"] is None else values["gamma"]
     elif "step_size" in given or "gamma" in given:
-        raise usage_error(f"--step-size and --gamma belong to --scheduler step, and this run has --scheduler {scheduler}")
+        raise usage_error(
+            f"--step-size and --gamma belong to --scheduler step, and this run has --scheduler {scheduler}"
+        )
     if values["warmup"] is None:
         values["warmup"] = 0.3 * epochs if scheduler == "onecycle" else 0.0
     if values["warmup"] >= epochs:
-        raise usage_error(f"--warmup {values['warmup']:g} leaves nothing of --epochs {epochs}; give fewer warm-up epochs")
+        raise usage_error(
+            f"--warmup {values['warmup']:g} leaves nothing of --epochs {epochs}; give fewer warm-up epochs"
+        )
     values["monitor"] = bool(values["monitor"])
     return Config(**values)
 
@@ -139,12 +144,15 @@ def merge_resumed(saved: dict[str, Any], given: dict[str, Any], where: str) -> C
     free = {"data_dir"} | ({"epochs"} if saved["scheduler"] in ("none", "step") else set())
     conflicts = [name for name, value in given.items() if name not in free and value != saved[name]]
     if conflicts:
-        listed = "; ".join(f"{flag(name)} is {show(saved[name])} there and {show(given[name])} here" for name in conflicts)
+        listed = "; ".join(
+            f"{flag(name)} is {show(saved[name])} there and {show(given[name])} here" for name in conflicts
+        )
         hint = ""
         if "epochs" in conflicts:
             hint = f" (the {saved['scheduler']} schedule was laid out for {saved['epochs']} epochs)"
         raise usage_error(
-            f"--resume goes on with the configuration of {where}, but {listed}{hint}. Leave these options out, or start a new run"
+            f"--resume goes on with the configuration of {where}, but {listed}{hint}. "
+            "Leave these options out, or start a new run"
         )
     return Config(**{**saved, **given})
 
@@ -199,7 +207,9 @@ def widths(text: str) -> list[int]:
         return []
     parts = text.split(",")
     if not all(re.fullmatch(r"\s*[1-9]\d{0,6}\s*", part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a comma-separated list of layer sizes, such as 512,256 (or 'none')")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a comma-separated list of layer sizes, such as 512,256 (or 'none')"
+        )
     return [int(part) for part in parts]
 
 
@@ -221,12 +231,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     data = parser.add_argument_group("data")
     add(data, "--dataset", "the images to learn", choices=DATASETS)
-    add(data, "--data-dir", "a folder with the four idx files, gzipped or not (default: the user's cache, filled by a download)", metavar="DIR")
-    add(data, "--source", "idx: insist on the original files; bundled: the subset of 10,000 training and 2,000 test images of MNIST "
-        "that comes with gpugrad; torchvision: its loader; auto: the files, or the subset where there is no network", choices=SOURCES)
+    add(
+        data,
+        "--data-dir",
+        "a folder with the four idx files, gzipped or not (default: the user's cache, filled by a download)",
+        metavar="DIR",
+    )
+    add(
+        data,
+        "--source",
+        "idx: insist on the original files; bundled: the subset of 10,000 training and 2,000 test images of MNIST "
+        "that comes with gpugrad; torchvision: its loader; auto: the files, or the subset where there is no network",
+        choices=SOURCES,
+    )
     add(data, "--train-limit", "use only the first N training images (default: all)", type=positive_int, metavar="N")
     add(data, "--test-limit", "use only the first N test images (default: all)", type=positive_int, metavar="N")
-    add(data, "--shift", "move each training image by up to N pixels in both directions, anew in each epoch", type=pixels, metavar="N")
+    add(
+        data,
+        "--shift",
+        "move each training image by up to N pixels in both directions, anew in each epoch",
+        type=pixels,
+        metavar="N",
+    )
 
     model = parser.add_argument_group("model")
     add(model, "--model", "mlp: fully connected layers; cnn: two convolutions first", choices=MODELS)
@@ -236,28 +262,110 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     add(training, "--epochs", "passes over the training images", type=positive_int, metavar="N")
     add(training, "--batch-size", "images in one forward and backward pass", type=positive_int, metavar="N")
-    add(training, "--accumulate", "passes whose gradients make one optimizer step: equal to one batch of K times the size, "
-        "with the memory of one", type=positive_int, metavar="K")
+    add(
+        training,
+        "--accumulate",
+        "passes whose gradients make one optimizer step: equal to one batch of K times the size, "
+        "with the memory of one",
+        type=positive_int,
+        metavar="K",
+    )
     add(training, "--optimizer", "momentum is sgd with momentum 0.9", choices=OPTIMIZERS)
     rates = ", ".join(f"{name} {rate * (1 - MOMENTUM.get(name, 0)):g}" for name, rate in BASE_LR.items())
-    add(training, "--lr", f"learning rate, the highest one of a schedule (default: {rates}; "
-        "with --momentum M, (1 - M) times the rate without)", type=positive, metavar="LR")
-    add(training, "--momentum", "for sgd, momentum and rmsprop (default: 0.9 for momentum, else 0)", type=fraction, metavar="M")
-    add(training, "--weight-decay", "(default: 0.01 for adamw, else 0)", type=non_negative, metavar="W")
-    add(training, "--clip-norm", "scale gradients down to this total norm when they exceed it (default: never)", type=positive, metavar="NORM")
+    add(
+        training,
+        "--lr",
+        f"learning rate, the highest one of a schedule (default: {rates}; "
+        "with --momentum M, (1 - M) times the rate without)",
+        type=positive,
+        metavar="LR",
+    )
+    add(
+        training,
+        "--momentum",
+        "for sgd, momentum and rmsprop (default: 0.9 for momentum, else 0)",
+        type=fraction,
+        metavar="M",
+    )
+    add(training, "--weight-decay", "pull of the weights towards 0 (default: 0.01 for adamw, else 0)", type=non_negative, metavar="W")
+    add(
+        training,
+        "--clip-norm",
+        "scale gradients down to this total norm when they exceed it (default: never)",
+        type=positive,
+        metavar="NORM",
+    )
     add(training, "--scheduler", "how the learning rate changes, batch by batch", choices=SCHEDULERS)
-    add(training, "--warmup", "epochs over which the learning rate rises (default: 0.3 of all for onecycle, else 0)", type=non_negative,
-        metavar="EPOCHS")
-    add(training, "--step-size", "for --scheduler step: epochs between two drops (default: a third of all)", type=positive_int, metavar="EPOCHS")
-    add(training, "--gamma", "for --scheduler step: what a drop multiplies the learning rate by (default: 0.1)", type=positive, metavar="G")
-    add(training, "--seed", "decides initial weights, order of the images, dropout and shifts", type=seed_number, metavar="N")
+    add(
+        training,
+        "--warmup",
+        "epochs over which the learning rate rises (default: 0.3 of all for onecycle, else 0)",
+        type=non_negative,
+        metavar="EPOCHS",
+    )
+    add(
+        training,
+        "--step-size",
+        "for --scheduler step: epochs between two drops (default: a third of all)",
+        type=positive_int,
+        metavar="EPOCHS",
+    )
+    add(
+        training,
+        "--gamma",
+        "for --scheduler step: what a drop multiplies the learning rate by (default: 0.1)",
+        type=positive,
+        metavar="G",
+    )
+    add(
+        training,
+        "--seed",
+        "decides initial weights, order of the images, dropout and shifts",
+        type=seed_number,
+        metavar="N",
+    )
 
     run = parser.add_argument_group("run")
-    add(run, "--device", "auto, cpu, cuda or cuda:N; auto is CUDA where it can be used (default: auto)", type=device_name, default="auto")
-    add(run, "--out", "folder for checkpoints, metrics, configuration and curves (default: runs/DATASET-MODEL-NUMBER)", metavar="DIR")
-    add(run, "--resume", "go on with the run in DIR (or in --out), with its configuration", nargs="?", const=True, metavar="DIR")
-    add(run, "--save-every", "seconds between checkpoints within an epoch; one is saved after each epoch anyway (default: 30)",
-        type=positive, default=30.0, metavar="SECONDS")
-    add(run, "--log-every", "optimizer steps between two step losses in metrics.jsonl", type=positive_int, metavar="STEPS")
+    add(
+        run,
+        "--device",
+        "auto, cpu, cuda or cuda:N; auto is CUDA where it can be used (default: auto)",
+        type=device_name,
+        default="auto",
+    )
+    add(
+        run,
+        "--out",
+        "folder for checkpoints, metrics, configuration and curves (default: runs/DATASET-MODEL-NUMBER)",
+        metavar="DIR",
+    )
+    add(
+        run,
+        "--resume",
+        "go on with the run in DIR (or in --out), with its configuration",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+    )
+    add(
+        run,
+        "--save-every",
+        "seconds between checkpoints within an epoch; one is saved after each epoch anyway (default: 30)",
+        type=positive,
+        default=30.0,
+        metavar="SECONDS",
+    )
+    add(
+        run,
+        "--log-every",
+        "optimizer steps between two step losses in metrics.jsonl",
+        type=positive_int,
+        metavar="STEPS",
+    )
     add(run, "--monitor", "after each epoch, show and record the gradients of each parameter", action="store_true")
-    add(run, "--no-progress", "no progress bar (there is none anyway when the output is no terminal)", action="store_true")
+    add(
+        run,
+        "--no-progress",
+        "no progress bar (there is none anyway when the output is no terminal)",
+        action="store_true",
+    )

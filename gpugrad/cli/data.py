@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +98,9 @@ def load_data(config: Config, device: Any) -> Data:
             total = zlib.crc32(part.numpy()[:limit], total)
         images, labels = dataset.as_tensors()
         if images.shape[1:] != (1, SIDE, SIDE) or not len(labels):
-            raise CommandError(f"{dataset.origin} holds {len(labels)} images of shape {tuple(images.shape[2:])}; expected 28x28")
+            raise CommandError(
+                f"{dataset.origin} holds {len(labels)} images of shape {tuple(images.shape[2:])}; expected 28x28"
+            )
         shift = config.shift if train else 0
         splits.append(Split(images[:limit], labels[:limit], device, shift, -kind.mean / kind.std))
     return Data(*splits, origin=dataset.origin, fingerprint=f"{total:08x}")

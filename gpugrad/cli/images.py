@@ -119,10 +119,7 @@ def _unfilter(lines: np.ndarray, step: int) -> np.ndarray:
         elif kind in (3, 4):
             for k in range(len(row)):
                 left, corner = (row[k - step], above[k - step]) if k >= step else (0, 0)
-                if kind == 3:
-                    guess = (left + above[k]) // 2
-                else:
-                    guess = _nearest(left, above[k], corner)
+                guess = (left + above[k]) // 2 if kind == 3 else _nearest(left, above[k], corner)
                 row[k] = (row[k] + guess) & 255
         elif kind:
             raise ValueError("the PNG file is damaged: unknown filter")

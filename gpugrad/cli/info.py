@@ -105,8 +105,9 @@ def run(args: argparse.Namespace) -> int:
         ("CPU", f"{processor()}, {cpu.get_num_threads()} of {os.cpu_count()} cores usable"),
         ("memory", memory()),
         ("CuPy", found.cupy_version or "not installed"),
-        ("driver", f"for CUDA up to {found.driver_version}" if found.driver_version else "none found"),
     ]
+    if found.driver_version:
+        rows.append(("driver", f"for CUDA up to {found.driver_version}"))
     if found.runtime_version:
         rows.append(("CUDA", found.runtime_version))
     rows += [(f"cuda:{k}", cuda.device_name(k)) for k in range(found.device_count)]
@@ -117,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
         present = importlib.util.find_spec(module) is not None
         state = "present" if present else f"not installed: pip install 'gpugrad[{extra}]'"
         rows.append((f"[{extra}]", f"{module}, for {use}: {state}"))
-    rows.append(("caches", f"{cache_folder()} (data sets)\n{os.environ.get('CUPY_CACHE_DIR') or '~/.cupy/kernel_cache'} (CuPy's kernels)"))
+    kernels = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
+    rows.append(("caches", f"{cache_folder()} (data sets)\n{kernels} (kernels that CuPy compiled)"))
     for name, text in rows:
         print(f"{name:<14}{text.replace(chr(10), chr(10) + ' ' * 14)}")
     return 0

@@ -62,7 +62,8 @@ def build_scheduler(config: Config, optimizer: Any, steps_per_epoch: int) -> Any
             return _ease(0.04, 1.0, done) if config.scheduler == "onecycle" else done
         done = (step - warm) / max(1, total - warm)
         if config.scheduler == "step":
-            assert config.step_size is not None and config.gamma is not None
+            assert config.step_size is not None
+            assert config.gamma is not None
             return config.gamma ** (step // (config.step_size * steps_per_epoch))
         if config.scheduler == "linear":
             return 1.0 - done

@@ -13,7 +13,9 @@ from . import CommandError
 
 def _figure(**options: Any) -> Any:
     try:
-        from matplotlib.figure import Figure  # not pyplot: it looks for a display and takes three times as long to import
+        from matplotlib.figure import (
+            Figure,
+        )  # not pyplot: it looks for a display and takes three times as long to import
     except ImportError:
         raise CommandError("pictures need matplotlib: pip install 'gpugrad[plot]'") from None
     return Figure(layout="constrained", **options)
@@ -41,7 +43,9 @@ def draw_curves(records: Sequence[dict[str, Any]], title: str, path: Path) -> No
     loss.plot([r["step"] / per_epoch for r in steps], [r["loss"] for r in steps], color="C0", alpha=0.3, linewidth=1)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
         for k, split in enumerate(("train", "test")):
-            axes.plot(number, [r[f"{split}_{quantity}"] for r in epochs], marker="o", markersize=4, color=f"C{k}", label=split)
+            axes.plot(
+                number, [r[f"{split}_{quantity}"] for r in epochs], marker="o", markersize=4, color=f"C{k}", label=split
+            )
         axes.set(xlabel="epoch", title=quantity, xlim=(0, number[-1] + 0.3))
         axes.grid(alpha=0.3)
     loss.set_yscale("log")

@@ -12,13 +12,14 @@ import gpugrad as gg
 from .. import nn
 from ..data.idx import read_idx
 from . import CommandError
-from .checkpoint import BEST, LAST, read_checkpoint
+from .checkpoint import BEST, LAST, fitting, read_checkpoint
 from .config import Config
 from .data import DATASETS, SIDE
 from .images import prepare, read_image
 from .info import choose_device
 from .models import build_model
 from .plots import draw_predictions
+
 
 def load_network(path: Path) -> tuple[nn.Module, Config]:
     """The network in a checkpoint file, or in the best checkpoint of a run's folder, ready to be used.
@@ -34,9 +35,10 @@ def load_network(path: Path) -> tuple[nn.Module, Config]:
     elif not path.exists():
         raise CommandError(f"there is no checkpoint {path}")
     state = read_checkpoint(path)
-    config = Config(**state["config"])
-    model = build_model(config)
-    model.load_state_dict(state["model"])
+    with fitting(path):
+        config = Config(**state["config"])
+        model = build_model(config)
+        model.load_state_dict(state["model"])
     return model.eval(), config
 
 

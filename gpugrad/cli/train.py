@@ -25,7 +25,7 @@ from .. import nn
 from ..nn import functional as F
 from . import CommandError
 from . import config as options
-from .checkpoint import RunFolder, moment_of
+from .checkpoint import RunFolder, fitting, moment_of
 from .config import Config
 from .data import Data, load_data
 from .info import choose_device, environment
@@ -100,7 +100,9 @@ class Signals:
     def _first(self, number: int, frame: Any) -> None:
         self.received = number
         # Not print: the handler may have interrupted one.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nsaving after this step; once more to quit at once\n")
+        os.write(
+            sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nsaving after this step; once more to quit at once\n"
+        )
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -161,9 +163,7 @@ class Trainer:
         """
         self._flush()
         self._tick()
-        broken = self._broken()
-        if broken:
-            raise NonFinite(self._blame(broken) if self.check_every == 1 else "")
+        self._require_finite()
         state = self.state()
         self.folder.save(state, moment_of(state))
         self._saved_at = self._mark
@@ -273,16 +273,21 @@ class Trainer:
         if broken:
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             gradients = [name for name, p in parameters.items() if p.grad is not None and not _finite(p.grad)]
-            reason = f"the gradient of {gradients[0]} was not finite" if gradients else "all gradients were finite, so the step was too long"
+            reason = (
+                f"the gradient of {gradients[0]} was not finite"
+                if gradients
+                else "all gradients were finite, so the step was too long"
+            )
             return f"{what}: step {step} left nan or inf in {broken[0]}{more}; {reason}"
-        if images is not None:
-            layer = _first_broken_layer(self.model, images)
-            return f"{what}: all weights are finite, and the first output that is not is that of {layer}"
-        return f"{what}: after step {step} {', '.join(self._broken()) or 'no weight'} holds nan or inf"
+        if images is None:
+            return what
+        layer = _first_broken_layer(self.model, images)
+        return f"{what}: all weights are finite, and the first output that is not is that of {layer}"
 
-    def _broken(self) -> list[str]:
-        """The names of the parameters and buffers that hold nan or inf."""
-        return [name for name, t in self.model.state_dict().items() if t.is_floating_point() and not _finite(t)]
+    def _require_finite(self) -> None:
+        for name, t in self.model.state_dict().items():
+            if t.is_floating_point() and not _finite(t):
+                raise NonFinite(self._blame(f"{name} is not finite after step {self.progress.step}"))
 
     def _pause(self) -> None:
         """Between two steps of an epoch: save when it is time to, stop when a signal came."""
@@ -314,8 +319,7 @@ class Trainer:
         progress = self.progress
         lr = self.optimizer.param_groups[0]["lr"]
         seconds = progress.epoch_seconds
-        if broken := self._broken():
-            raise NonFinite(self._blame(f"{broken[0]} holds nan or inf"))
+        self._require_finite()
         test_loss, test_accuracy = self.evaluate()
         if not math.isfinite(test_loss):
             raise NonFinite(self._blame(f"the test loss is {test_loss}", self.data.test.images[:EVALUATION_BATCH]))
@@ -374,7 +378,8 @@ class Trainer:
         progress = self.progress
         if not bar.disable:
             bar.set_postfix_str(
-                f"loss {progress.loss / progress.images:.4f}, accuracy {progress.correct / progress.images:.2%}", refresh=False
+                f"loss {progress.loss / progress.images:.4f}, accuracy {progress.correct / progress.images:.2%}",
+                refresh=False,
             )
             bar.update(progress.images - bar.n)
 
@@ -407,7 +412,9 @@ def gradient_table(summary: dict[str, Any]) -> str:
     """A gradient summary as lines of text."""
     rows = summary["parameters"]
     width = max(map(len, rows))
-    lines = [f"    gradients of the epoch's last step{'':{max(0, width - 33)}}  {'mean':>10}  {'std':>10}  {'norm':>10}"]
+    lines = [
+        f"    gradients of the epoch's last step{'':{max(0, width - 33)}}  {'mean':>10}  {'std':>10}  {'norm':>10}"
+    ]
     lines += [
         f"    {name:<{max(width, 33)}}  {row['mean']:>10.3g}  {row['std']:>10.3g}  {row['norm']:>10.3g}"
         for name, row in rows.items()
@@ -445,7 +452,9 @@ def open_run(args: argparse.Namespace, given: dict[str, Any]) -> tuple[RunFolder
         return next(folder for folder in numbered if not folder.path.exists()), config, None
     folder = RunFolder(out)
     if folder.has_run():
-        raise CommandError(f"{out} holds a run already: go on with it (--resume {out}), or choose another folder with --out")
+        raise CommandError(
+            f"{out} holds a run already: go on with it (--resume {out}), or choose another folder with --out"
+        )
     return folder, config, None
 
 
@@ -478,7 +487,8 @@ def run(args: argparse.Namespace) -> int:
         folder.rewind_log(0)
         trainer.save()
     else:
-        trainer.restore(state)
+        with fitting(folder.path):
+            trainer.restore(state)
         print(f"going on from {moment_of(state)}", flush=True)
     try:
         trainer.fit()

@@ -211,7 +211,8 @@ class DataLoader:
         """Go on where ``state`` was taken: the next iteration gives the batches that were left of that epoch.
 
         A sampler of another kind than this package's must give the same order again, or have
-        ``state_dict`` and ``load_state_dict`` itself.
+        ``state_dict`` and ``load_state_dict`` itself; an iterable-style dataset is gone through
+        from its start.
         """
         self._epoch = None
         self._resumed = None if state["seed"] is None else Epoch(state["seed"], state["batches"])

@@ -88,19 +88,19 @@ def download(resource: Resource, mirrors: Sequence[str], folder: Path) -> Path:
     tried: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(part, "ab") as out:
-            _lock(out)
+        with _locked(folder):
             if path.exists():  # another process was faster
                 return path
-            complete = any(_from_mirror(mirror, resource, out, tried) for mirror in mirrors)
+            with open(part, "ab") as out:
+                complete = any(_from_mirror(mirror, resource, out, tried) for mirror in mirrors)
+                if complete:
+                    os.fsync(out.fileno())
+                empty = not _size(out)
             if complete:
-                os.fsync(out.fileno())
-            empty = not _size(out)
-        if complete:
-            os.replace(part, path)
-            return path
-        if empty:
-            part.unlink()
+                os.replace(part, path)
+                return path
+            if empty:
+                part.unlink()
     except OSError as error:
         with suppress(OSError):
             part.unlink()
@@ -186,8 +186,16 @@ def _size(out: BinaryIO) -> int:
     return os.fstat(out.fileno()).st_size
 
 
-def _lock(out: BinaryIO) -> None:
-    """Wait for other processes that fetch the same file, where the system can."""
-    if fcntl is not None:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for other processes that download into the folder, where the system can."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         with suppress(OSError):
-            fcntl.flock(out, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -8,21 +8,18 @@ number of workers, and after a resume in the middle of an epoch.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..backend.random import Generator, uniform, words
 
 _STRIDE = 32  # a batch has 2**32 blocks of the epoch's stream to itself
-
-
 _AHEAD = 256  # a call for a single number costs as much as one for so many
 
 
 class _Current(threading.local):
-    place: tuple[int, int] | None = None
-    generator: Generator | None = None
-    drawn: list[float] = []
+    stream: Iterator[float] | None = None
 
 
 _current = _Current()
@@ -35,23 +32,23 @@ def draw_seed(generator: Generator | None = None) -> int:
 
 def enter(seed: int, batch: int) -> None:
     """From now on this thread draws from the stream of a batch."""
-    _current.place, _current.generator, _current.drawn = (seed, batch), None, []
+    _current.stream = _stream(seed, batch)
 
 
 def leave() -> None:
     """From now on this thread draws from the default generator."""
-    _current.place = _current.generator = None
+    _current.stream = None
 
 
 def random() -> float:
     """A uniform draw from [0, 1), from this thread's stream."""
-    if _current.place is None:
+    if _current.stream is None:
         return float(uniform((), dtype=np.float64, device="cpu"))
-    if not _current.drawn:
-        if _current.generator is None:
-            seed, batch = _current.place
-            _current.generator = Generator("cpu")
-            _current.generator.set_state(np.array([seed, batch << _STRIDE], np.uint64).view(np.int64))
-        draws = uniform(_AHEAD, dtype=np.float64, device="cpu", generator=_current.generator)
-        _current.drawn = draws[::-1].tolist()
-    return _current.drawn.pop()
+    return next(_current.stream)
+
+
+def _stream(seed: int, batch: int) -> Iterator[float]:
+    generator = Generator("cpu")
+    generator.set_state(np.array([seed, batch << _STRIDE], np.uint64).view(np.int64))
+    while True:
+        yield from uniform(_AHEAD, dtype=np.float64, device="cpu", generator=generator).tolist()

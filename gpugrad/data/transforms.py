@@ -94,7 +94,8 @@ class Normalize:
 
     Raises:
         TypeError: no float tensor.
-        ValueError: a standard deviation is 0, or fewer than three dimensions.
+        ValueError: a standard deviation is 0, there are fewer than three dimensions, or another
+            number of channels than of means.
     """
 
     def __init__(self, mean: Any, std: Any, inplace: bool = False):
@@ -124,7 +125,11 @@ class Normalize:
         return images
 
     def _change(self, pixels: Any) -> None:
-        xp = module_of(pixels)
+        xp, channels = module_of(pixels), pixels.shape[-3]
+        if not {len(self._mean), len(self._std)} <= {1, channels}:
+            raise ValueError(
+                f"Normalize: {len(self._mean)} means and {len(self._std)} standard deviations for {channels} channels"
+            )
         pixels -= xp.asarray(self._mean, pixels.dtype)
         pixels /= xp.asarray(self._std, pixels.dtype)
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -86,30 +87,23 @@ class Pool:
             RuntimeError: a result took longer than ``timeout`` seconds (0: no limit).
         """
         pending: deque[tuple[int, SimpleQueue[Any]]] = deque()
-        try:
-            while True:
-                while len(pending) < self.ahead * len(self._queues):
-                    task = next(works, None)
-                    if task is None:
-                        break
-                    number, worker, work = task
-                    reply: SimpleQueue[Any] = SimpleQueue()
-                    self._queues[worker].put((epoch, number, work, reply))
-                    pending.append((worker, reply))
-                if not pending:
-                    return
-                worker, reply = pending.popleft()
-                result, error = self._wait(worker, reply, timeout)
-                if error is not None:
-                    error.add_note(f"(raised in DataLoader worker {worker})")
-                    try:
-                        raise error
-                    finally:
-                        del error
-                yield result
-                del result
-        finally:
-            epoch.over = True
+        while True:
+            for number, worker, work in islice(works, self.ahead * len(self._queues) - len(pending)):
+                reply: SimpleQueue[Any] = SimpleQueue()
+                self._queues[worker].put((epoch, number, work, reply))
+                pending.append((worker, reply))
+            if not pending:
+                return
+            worker, reply = pending.popleft()
+            result, error = self._wait(worker, reply, timeout)
+            if error is not None:
+                error.add_note(f"(raised in DataLoader worker {worker})")
+                try:
+                    raise error
+                finally:
+                    del error
+            yield result
+            del result
 
     def _wait(self, worker: int, reply: SimpleQueue[Any], timeout: float) -> tuple[Any, BaseException | None]:
         deadline = time.monotonic() + timeout

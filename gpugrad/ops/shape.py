@@ -69,9 +69,11 @@ METHODS["char"] = _conversion("char", dtypes.int8)
 def reshape(xp, input, /, shape):
     """The elements under another shape: a view where memory allows it."""
     try:
-        return input.reshape(shape)
+        if min(shape, default=0) >= -1:  # NumPy infers the size for any negative number
+            return input.reshape(shape)
     except ValueError:
-        raise _reshape_error(input.size, shape) from None
+        pass
+    raise _reshape_error(input.size, shape)
 
 
 reshape.rules(input=lambda F, g, input_shape: F.reshape(g, input_shape))
@@ -161,7 +163,17 @@ def _cat_rule(F, g, wanted, aux, dim):
 
 @op(view=True, outputs=None, samples=lambda t: [(t(5, 2), (2, 0, 3), 0), (t(2, 3), (3,), 1)])
 def split(xp, input, /, sizes, dim):
-    """Views of parts of the given sizes along a dimension."""
+    """Views of parts of the given sizes along a dimension.
+
+    Raises:
+        RuntimeError: the sizes are negative or do not sum to that of the dimension.
+    """
+    n = input.shape[dim]
+    if sum(sizes) != n or min(sizes, default=0) < 0:
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes to be non-negative and sum exactly to {n} (input tensor's size "
+            f"at dimension {dim}), but got split_sizes={list(sizes)}"
+        )
     parts = []
     stop = 0
     for n in sizes:
@@ -272,7 +284,7 @@ def diagonal(xp, input, /, offset, dim1, dim2):
 diagonal.rules(input=lambda F, g, input_shape, offset, dim1, dim2: F.diagonal_put(g, input_shape, offset, dim1, dim2))
 
 
-@op(samples=lambda t: [(t(3), (3, 4), 0, 0, 1), (t(3, 2), (2, 3, 4), 1, 2, 0)], torch=None)
+@op(samples=lambda t: [(t(3), (3, 4), 0, 0, 1), (t(3, 2), (2, 3, 4), 1, 0, 2)], torch=None)
 def diagonal_put(xp, input, /, shape, offset, dim1, dim2):
     """Zeros with ``input`` on a diagonal: the gradient of diagonal."""
     out = xp.zeros(shape, input.dtype)
@@ -290,8 +302,12 @@ diagonal_put.rules(input=lambda F, g, offset, dim1, dim2: F.diagonal(g, offset, 
     torch=lambda torch, input, dim, size, step: input.unfold(dim, size, step),
 )
 def unfold(xp, input, /, dim, size, step):
-    """A view of sliding windows; the window is the last dimension."""
-    count = (input.shape[dim] - size) // step + 1
+    """A view of sliding windows; the window is the last dimension.
+
+    Raises:
+        RuntimeError: the window is larger than the dimension.
+    """
+    count = _window_count(input.shape[dim], dim, size, step)
     shape = (*input.shape[:dim], count, *input.shape[dim + 1 :], size)
     strides = (*input.strides[:dim], input.strides[dim] * step, *input.strides[dim + 1 :], input.strides[dim])
     out = xp.lib.stride_tricks.as_strided(input, shape, strides)
@@ -300,14 +316,27 @@ def unfold(xp, input, /, dim, size, step):
     return out
 
 
+def _window_count(n: int, dim: int, size: int, step: int) -> int:
+    if not 0 <= size <= n:
+        raise RuntimeError(f"maximum size for tensor at dimension {dim} is {n} but size is {size}")
+    return (n - size) // step + 1
+
+
 unfold.rules(input=lambda F, g, input_shape, dim, size, step: F.unfold_sum(g, input_shape, dim, size, step))
 
 
 @op(samples=lambda t: [(t(4, 2), (5,), 0, 2, 1), (t(2, 2, 3), (2, 6), 1, 3, 2)], torch=None)
 def unfold_sum(xp, input, /, shape, dim, size, step):
-    """Windows added up where they lay: the gradient of unfold."""
+    """Windows added up where they lay: the gradient of unfold.
+
+    Raises:
+        RuntimeError: there are not as many windows as the shape has.
+    """
+    count = _window_count(shape[dim], dim, size, step)
+    if input.shape[dim] != count:
+        raise RuntimeError(f"unfold_sum: expected {count} windows along dimension {dim}, got {input.shape[dim]}")
     out = xp.zeros(shape, input.dtype)
-    span = (input.shape[dim] - 1) * step + 1
+    span = (count - 1) * step + 1
     for k in range(size):
         out[at(dim, slice(k, k + span, step))] += input[..., k]
     return out
@@ -318,7 +347,17 @@ unfold_sum.rules(input=lambda F, g, dim, size, step: F.unfold(g, dim, size, step
 
 @op(view=True, samples=lambda t: [(t(3, 4), (2, 2), (4, 1), 1), (t(6), (3, 4), (1, 1), 0)])
 def as_strided(xp, input, /, size, stride, storage_offset):
-    """A view of the memory, which is in C order, with other strides."""
+    """A view of the memory, which is in C order, with other strides.
+
+    Raises:
+        RuntimeError: it would reach outside the memory.
+    """
+    reach = storage_offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if 0 not in size else -1
+    if storage_offset < 0 or reach >= input.size:
+        raise RuntimeError(
+            f"as_strided: sizes {list(size)}, strides {list(stride)} and storage offset {storage_offset} reach element "
+            f"{reach}, out of bounds for an input of {input.size} elements"
+        )
     flat = xp.ascontiguousarray(input).reshape(-1)[storage_offset:]
     out = xp.lib.stride_tricks.as_strided(flat, size, [n * input.itemsize for n in stride])
     if xp is np and input.size and len(np.unique(_positions(size, stride))) < out.size:
@@ -346,7 +385,7 @@ as_strided.rules(
 )
 
 
-def _ints(name: str, args: tuple[Any, ...], named: dict[str, Any], label: str) -> tuple[int, ...]:
+def parse_ints(name: str, args: tuple[Any, ...], named: dict[str, Any], label: str) -> tuple[int, ...]:
     """The ints of ``f(2, 3)``, ``f((2, 3))`` or ``f(label=(2, 3))``.
 
     Raises:
@@ -385,7 +424,7 @@ def _reshape(input: Any, *shape: Any, **named: Any) -> Any:
     Raises:
         RuntimeError: the shape has another number of elements.
     """
-    return reshape(input, _ints("reshape", shape, named, "shape"))
+    return reshape(input, parse_ints("reshape", shape, named, "shape"))
 
 
 @public(name="view", function=False)
@@ -397,7 +436,7 @@ def _view(input: Any, *shape: Any, **named: Any) -> Any:
     """
     if len(shape) == 1 and not isinstance(shape[0], int | tuple | list) and not hasattr(shape[0], "__index__"):
         return _reinterpret(input, dtypes.as_dtype(shape[0]))
-    out = reshape(input, _ints("view", shape, named, "size"))
+    out = reshape(input, parse_ints("view", shape, named, "size"))
     if out._base is None and out._data.size:
         raise RuntimeError(
             f"view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -408,8 +447,10 @@ def _view(input: Any, *shape: Any, **named: Any) -> Any:
 
 
 def _reinterpret(input: Any, dtype: Any) -> Any:
-    if input._needs_grad and dtype != input.dtype:
-        raise RuntimeError("view(dtype) of a tensor that requires grad is not supported; detach it, or use .to(dtype)")
+    if input._needs_grad and dtypes.is_floating(dtype):
+        raise RuntimeError(
+            f"view({dtype}) of a tensor that requires grad has no gradient; detach it, or use .to(dtype)"
+        )
     try:
         out = core.Tensor._wrap(input._data.view(dtype))
     except ValueError as error:
@@ -459,7 +500,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     """
     shape = tuple(input.shape)
     dim = normalize_dim(dim, len(shape))
-    sizes = _ints("unflatten", (sizes,), {}, "sizes")
+    sizes = parse_ints("unflatten", (sizes,), {}, "sizes")
     known = math.prod(n for n in sizes if n != -1)
     if sizes.count(-1) > 1 or (shape[dim] != known if -1 not in sizes else not known or shape[dim] % known):
         raise RuntimeError(
@@ -482,7 +523,7 @@ def _permute(input: Any, *dims: Any, **named: Any) -> Any:
     Raises:
         RuntimeError: ``dims`` is no permutation of the dimensions.
     """
-    order = _ints("permute", dims, named, "dims")
+    order = parse_ints("permute", dims, named, "dims")
     ndim = input._data.ndim
     if len(order) != ndim:
         raise RuntimeError(
@@ -600,7 +641,7 @@ def _expand(input: Any, *size: Any, **named: Any) -> Any:
     Raises:
         RuntimeError: a dimension whose size is not 1 would change.
     """
-    return expand(input, _expanded_shape(input._data.shape, _ints("expand", size, named, "size")))
+    return expand(input, _expanded_shape(input._data.shape, parse_ints("expand", size, named, "size")))
 
 
 def _expanded_shape(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
@@ -679,7 +720,7 @@ def _repeat(input: Any, *repeats: Any, **named: Any) -> Any:
     Raises:
         RuntimeError: fewer repeats than dimensions, or a negative one.
     """
-    counts = _ints("repeat", repeats, named, "repeats")
+    counts = parse_ints("repeat", repeats, named, "repeats")
     shape = input._data.shape
     if len(counts) < len(shape):
         raise RuntimeError(
@@ -701,7 +742,7 @@ def _interleaved(a: Any, b: Any) -> tuple[int, ...]:
 @public()
 def tile(input: Any, *dims: Any, **named: Any) -> Any:
     """A copy of ``input`` repeated along its last dimensions, as ``numpy.tile`` does."""
-    counts = _ints("tile", dims, named, "dims")
+    counts = parse_ints("tile", dims, named, "dims")
     return _repeat(input, (1,) * (input._data.ndim - len(counts)) + counts)
 
 
@@ -892,14 +933,8 @@ def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any,
     dim = normalize_dim(dim, tensor._data.ndim)
     n = tensor._data.shape[dim]
     if isinstance(split_size_or_sections, tuple | list):
-        sizes = _ints("split", (split_size_or_sections,), {}, "sizes")
-        if sum(sizes) != n or any(s < 0 for s in sizes):
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes to be non-negative and sum exactly to {n} (input tensor's size "
-                f"at dimension {dim}), but got split_sizes={list(sizes)}"
-            )
-        return split(tensor, sizes, dim)
-    (size,) = _ints("split", (split_size_or_sections,), {}, "split_size")
+        return split(tensor, parse_ints("split", (split_size_or_sections,), {}, "sizes"), dim)
+    (size,) = parse_ints("split", (split_size_or_sections,), {}, "split_size")
     if size < 0:
         raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
     if not size and n:
@@ -938,7 +973,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[An
     if isinstance(indices_or_sections, tuple | list):
         cuts = [0, *[slice(None, i).indices(n)[1] for i in indices_or_sections], n]
         return tuple(F.getitem(input, at(dim, slice(a, max(a, b)))) for a, b in itertools.pairwise(cuts))
-    (parts,) = _ints("tensor_split", (indices_or_sections,), {}, "sections")
+    (parts,) = parse_ints("tensor_split", (indices_or_sections,), {}, "sections")
     if parts <= 0:
         raise RuntimeError(f"number of sections must be larger than 0, got {parts}")
     return split(input, tuple(n // parts + (k < n % parts) for k in range(parts)), dim)
@@ -964,7 +999,7 @@ def narrow(input: Any, dim: int, start: int, length: int) -> Any:
         RuntimeError: they lie outside the dimension.
     """
     dim = normalize_dim(dim, input._data.ndim)
-    (start,), (length,) = _ints("narrow", (start,), {}, "start"), _ints("narrow", (length,), {}, "length")
+    (start,), (length,) = parse_ints("narrow", (start,), {}, "start"), parse_ints("narrow", (length,), {}, "length")
     n = input.shape[dim]
     if length < 0:
         raise RuntimeError(f"narrow(): length must be non-negative, got {length}")
@@ -986,7 +1021,7 @@ def select(input: Any, dim: int, index: int) -> Any:
     if not input._data.ndim:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     dim = normalize_dim(dim, input._data.ndim)
-    (index,) = _ints("select", (index,), {}, "index")
+    (index,) = parse_ints("select", (index,), {}, "index")
     if not -input.shape[dim] <= index < input.shape[dim]:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {dim}"
@@ -997,7 +1032,7 @@ def select(input: Any, dim: int, index: int) -> Any:
 @public(name="flip")
 def _flip(input: Any, *dims: Any, **named: Any) -> Any:
     """A copy of ``input`` with the order of its elements reversed along ``dims``."""
-    asked = _ints("flip", dims, named, "dims")
+    asked = parse_ints("flip", dims, named, "dims")
     return flip(input, normalize_dims(asked, input._data.ndim) if asked else ())
 
 
@@ -1032,7 +1067,7 @@ def _roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     Raises:
         RuntimeError: as many shifts as dimensions are needed.
     """
-    steps = _ints("roll", (shifts,), {}, "shifts")
+    steps = parse_ints("roll", (shifts,), {}, "shifts")
     if dims is None or (isinstance(dims, tuple | list) and not dims):
         if len(steps) != 1:
             raise RuntimeError(f"shifts and dimensions must align. shifts: {len(steps)}, dims:0")
@@ -1166,13 +1201,9 @@ def _unfold(input: Any, dimension: int, size: int, step: int) -> Any:
     Raises:
         RuntimeError: the window is larger than the dimension, or ``step`` is not positive.
     """
-    dim = normalize_dim(dimension, input._data.ndim)
-    n = input.shape[dim]
-    if not 0 <= size <= n:
-        raise RuntimeError(f"maximum size for tensor at dimension {dim} is {n} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
-    return unfold(input, dim, size, step)
+    return unfold(input, normalize_dim(dimension, input._data.ndim), size, step)
 
 
 @public(name="as_strided")
@@ -1184,7 +1215,7 @@ def _as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None =
     Raises:
         RuntimeError: the view would reach outside the memory of ``input``, or its memory is not in C order.
     """
-    size, stride = _ints("as_strided", (size,), {}, "size"), _ints("as_strided", (stride,), {}, "stride")
+    size, stride = parse_ints("as_strided", (size,), {}, "size"), parse_ints("as_strided", (stride,), {}, "stride")
     if len(size) != len(stride):
         raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} and {len(size)}")
     if any(n < 0 for n in stride):
@@ -1193,14 +1224,7 @@ def _as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None =
         raise RuntimeError(
             f"as_strided: the memory of the input, with strides {input.stride()}, is not in C order; call contiguous()"
         )
-    offset = storage_offset or 0
-    reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if 0 not in size else offset - 1
-    if offset < 0 or reach >= input._data.size:
-        raise RuntimeError(
-            f"as_strided: sizes {list(size)}, strides {list(stride)} and storage offset {offset} reach element "
-            f"{reach}, out of bounds for an input of {input._data.size} elements"
-        )
-    return as_strided(input, size, stride, offset)
+    return as_strided(input, size, stride, storage_offset or 0)
 
 
 @public(method=False)
@@ -1218,7 +1242,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         RuntimeError: an odd number of widths, more than the dimensions take, or wider than the mode can fill.
         NotImplementedError: the mode is unknown.
     """
-    widths = _ints("pad", (pad,), {}, "pad")
+    widths = parse_ints("pad", (pad,), {}, "pad")
     shape = input._data.shape
     if len(widths) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {list(widths)}")
@@ -1237,11 +1261,14 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
             raise RuntimeError(
                 f"pad: the widths {list(widths)} take away more than there is in a tensor of shape {list(shape)}"
             )
+    if mode in ("constant", "circular") and min(widths, default=0) < 0:
+        input = F.getitem(
+            input, tuple(slice(max(0, -b), n - max(0, -a)) for (b, a), n in zip(pairs, shape, strict=True))
+        )
+        shape = input._data.shape
+        pairs = [(max(0, b), max(0, a)) for b, a in pairs]
     if mode == "constant":
-        inner = tuple(slice(max(0, -b), n - max(0, -a)) for (b, a), n in zip(pairs, shape, strict=True))
-        grown = tuple((max(0, b), max(0, a)) for b, a in pairs)
-        cut = input if all(w >= 0 for w in widths) else F.getitem(input, inner)
-        return pad_constant(cut, grown, 0 if value is None else value)
+        return pad_constant(input, tuple(pairs), 0 if value is None else value)
     xp = module_of(input._data)
     for dim, ((before, after), n) in enumerate(zip(pairs, shape, strict=True)):
         if before or after:
@@ -1282,14 +1309,14 @@ for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims"):
     _inplace_view(f"{_name}_", METHODS[_name])
 
 
-@public(function=False)
+@public(function=False, name="resize_")
 def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
     """Give this tensor another shape in place: its first elements stay, further ones are zero.
 
     Raises:
         RuntimeError: it requires a gradient, or it would outgrow memory that it shares with other tensors.
     """
-    shape = _ints("resize_", sizes, {}, "sizes")
+    shape = parse_ints("resize_", sizes, {}, "sizes")
     if input._needs_grad:
         raise RuntimeError("cannot resize variables that require grad")
     count = math.prod(shape)
@@ -1307,7 +1334,7 @@ def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
     return input
 
 
-@public(function=False)
+@public(function=False, name="resize_as_")
 def resize_as_(input: Any, the_template: Any, memory_format: Any = None) -> Any:
     """Give this tensor the shape of another in place; see ``resize_``."""
     return resize_(input, tuple(the_template.shape))

@@ -177,7 +177,7 @@ def _activations(t: Any) -> list[Any]:
     public=False,
 )
 def gelu(xp, input, /, approximate):
-    """x times the normal distribution function of x; ``approximate`` is "none" or "tanh"."""
+    """``x`` times the normal distribution function of x; ``approximate`` is "none" or "tanh"."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', but got {approximate!r}")
     return in_blocks(xp, _gelu(approximate), input)
@@ -186,9 +186,7 @@ def gelu(xp, input, /, approximate):
 gelu.rules(input=lambda F, g, input, approximate: F.gelu_slope(g, input, approximate))
 
 
-@elementwise(
-    samples=lambda t: [(t(2, 3), t(2, 3), "none"), (t(2, 3), t(2, 3), "tanh")], torch=None, public=False
-)
+@elementwise(samples=lambda t: [(t(2, 3), t(2, 3), "none"), (t(2, 3), t(2, 3), "tanh")], torch=None, public=False)
 def gelu_slope(xp, input, x, /, approximate):
     """``input`` times the derivative of gelu at ``x``."""
     return in_blocks(xp, _gelu_slope(approximate), input, x)

@@ -8,44 +8,314 @@ into the level-2 cache.  On a CUDA device the block is the whole buffer.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import module_of, on
+from ..backend import device_of, module_of, on, transfer
 from ..backend.cpu import BLOCK
-from ..backend.dtypes import float64, get_default_dtype
+from ..backend.dtypes import float32, float64, get_default_dtype
 from ..backend.quiet import quiet
 from ..engine import enable_grad
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
 Array = Any
+State = dict[str, Any]
 
 
 def _holders(tensor: Tensor) -> tuple[int, int]:
-    """The references to a tensor's array, and to the array whose memory that is a view of (0 if it is none)."""
+    """The references to a tensor's array, and to the array whose memory that one is a view of (0 if none)."""
     return sys.getrefcount(tensor._data), 0 if tensor._data.base is None else sys.getrefcount(tensor._data.base)
 
 
-_SOLE_HOLDER = {_holders(Tensor._wrap(np.empty(1))), _holders(Tensor._wrap(np.empty(1)[:]))}
+_SOLE_HOLDER = {_holders(Tensor._wrap(np.empty(1))), _holders(Tensor._wrap(np.empty(2)[1:]))}
 
 
 def _is_alone(tensor: Tensor) -> bool:
-    """Whether nothing but the tensor refers to its memory, so that nobody notices when it moves."""
-    base = tensor._data.base
-    owns = base is None or getattr(base, "base", self_owned) is None
-    return owns and _holders(tensor) in _SOLE_HOLDER
+    """Whether nothing but the tensor refers to its memory: then nobody notices when it moves."""
+    data, base = tensor._data, tensor._data.base
+    owned = base is None or (type(base) is type(data) and base.base is None)
+    del data, base
+    return owned and _holders(tensor) in _SOLE_HOLDER
 
 
 class _Block(NamedTuple):
-    """A stretch of the buffers: the parameters ``first`` to ``last``, or a part of one."""
+    """A stretch of a bucket: the parameters ``first`` to ``last - 1``, or a part of one."""
 
     first: int
     last: int
     part: slice | None
     values: Array
     state: tuple[Array, ...]
-    length: int
+    scratch: tuple[Array, ...]
+
+
+class _Bucket:
+    """Parameters of one group, dtype and device that were first updated in the same step, with their state.
+
+    The values of most move into one buffer, small ones first, so that several make one block;
+    the parameters become views of it.  A parameter whose memory something else refers to (a
+    detached tensor, a NumPy view, another optimizer) stays where it is and is updated there.
+
+    Args:
+        params: the parameters.
+        buffers: the names of the state buffers and what they are filled with.
+        state: what is known of each parameter already; its tensors are replaced by views of the buffers.
+        counts: whether the number of steps is part of the state.
+        scratch: how many scratch blocks an update needs.
+    """
+
+    def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
+        params = list(params)
+        like = params[0]._data
+        self.xp = xp = module_of(like)
+        self.dtype, self.device = like.dtype, device_of(like)
+        del like  # else the first would not be alone
+        self.names = tuple(buffers)
+        block = BLOCK if xp is np else max(1, sum(p._data.size for p in params))
+        movable = {id(p) for p in params if _is_alone(p)}
+        self.params = sorted(params, key=lambda p: (id(p) not in movable, p._data.size > block // 4))
+        self.moved = len(movable)
+        self.starts = [0]
+        for p in self.params:
+            self.starts.append(self.starts[-1] + p._data.size)
+        with on(self.device):
+            values = xp.empty(self.starts[self.moved], self.dtype)
+            self.state = {name: xp.full(self.starts[-1], value, self.dtype) for name, value in buffers.items()}
+        self.steps = np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
+        self.views: list[Array] = []
+        self.entries: list[State | None] = []
+        self.contents: list[list[int]] = []
+        flat: list[Array] = []
+        for k, p in enumerate(self.params):
+            if k < self.moved:
+                slot = values[self.starts[k] : self.starts[k + 1]]
+                slot.reshape(p._data.shape)[...] = p._data
+                p._data = slot.reshape(p._data.shape)
+                flat.append(slot)
+            else:
+                flat.append(p._data.reshape(-1) if p._data.flags.c_contiguous else None)
+            self.views.append(p._data)
+            self._enter(k, state, counts)
+        with on(self.device):
+            self.blocks = self._cut(flat, values, block, scratch)
+
+    def _enter(self, k: int, state: Any, counts: bool) -> None:
+        """Take over what ``state`` holds for a parameter, and put views of the buffers there."""
+        if not (self.names or counts):
+            self.entries.append(None)
+            self.contents.append([])
+            return
+        entry = state.setdefault(self.params[k], {})
+        known = all(isinstance(entry.get(name), Tensor) for name in self.names)
+        self.steps[k] = float(entry.get("step", 0)) if counts else known
+        if counts:
+            entry["step"] = Tensor._wrap(self.steps[k : k + 1].reshape(()))
+        for name, buffer in self.state.items():
+            view = buffer[self.starts[k] : self.starts[k + 1]].reshape(self.views[k].shape)
+            if isinstance(entry.get(name), Tensor):
+                view[...] = transfer(entry[name]._data, self.device)
+            entry[name] = Tensor._wrap(view)
+        self.entries.append(entry)
+        self.contents.append([*map(id, entry.values())])
+
+    def _cut(self, flat: list[Array], values: Array, block: int, scratch: int) -> list[_Block]:
+        """Stretches of at most ``block`` elements: parts of a parameter, or several that lie side by side."""
+        cuts: list[tuple[int, int, int, int]] = []  # first and last parameter, start and stop in the buffers
+        k = 0
+        while k < len(flat):
+            last = k + 1
+            while last < self.moved and self.starts[last + 1] - self.starts[k] <= block:
+                last += 1
+            start, stop = self.starts[k], self.starts[last]
+            parts = 1 if flat[k] is None else -(-(stop - start) // block)
+            length = -(-(stop - start) // max(parts, 1))
+            cuts += [(k, last, a, min(a + length, stop)) for a in range(start, stop, max(length, 1))]
+            k = last
+        longest = max((b - a for _, _, a, b in cuts), default=0)
+        # One more than the update needs, to gather gradients in.
+        space = [self.xp.empty(longest, self.dtype) for _ in range(scratch + 1)]
+        pieces = {length: tuple(each[:length] for each in space) for length in {b - a for _, _, a, b in cuts}}
+        blocks = []
+        for first, last, a, b in cuts:
+            offset = self.starts[first]
+            part = None if b - a == self.starts[last] - offset else slice(a - offset, b - offset)
+            data = values[a:b] if last > first + 1 else flat[first] if part is None else flat[first][part]
+            state = tuple(buffer[a:b] for buffer in self.state.values())
+            blocks.append(_Block(first, last, part, data, state, pieces[b - a]))
+        return blocks
+
+    def holds(self, k: int, names: tuple[str, ...], entry: Any) -> bool:
+        """Whether a parameter's values and state are still where this bucket put them."""
+        ours = self.entries[k]
+        if names != self.names or (ours is not None and (entry is not ours or [*map(id, entry.values())] != self.contents[k])):
+            return False
+        return self.params[k]._data is self.views[k] or self._adopt(k)
+
+    def _adopt(self, k: int) -> bool:
+        """Copy the values of a parameter whose ``data`` was assigned into the buffer, if that fits and nobody notices."""
+        p, view = self.params[k], self.views[k]
+        new = p._data
+        fits = new.shape == view.shape and new.dtype == view.dtype and device_of(new) == self.device
+        del new
+        if k >= self.moved or not fits or not _is_alone(p):
+            return False
+        view[...] = p._data
+        p._data = view
+        return True
+
+    def run(self, active: Collection[int], numbers: Callable[[int], Any], update: Callable[..., None]) -> None:
+        """Update the ``active`` parameters, with ``numbers(steps)`` for those that have been updated as often."""
+        if len(active) == len(self.params):
+            self.steps += 1
+        else:
+            self.steps[list(active)] += 1
+        counts = self.steps.tolist()
+        gradients: list[Array] = [None] * len(self.params)
+        for k in active:
+            p = self.params[k]
+            g = p._grad._data  # type: ignore[union-attr]
+            if g.size != self.views[k].size or g.dtype != self.dtype:
+                raise RuntimeError(
+                    f"a parameter of shape {tuple(p.shape)} and dtype {p.dtype} has a gradient of shape {g.shape} and dtype {g.dtype}"
+                )
+            gradients[k] = g.reshape(-1)
+            p._bump()
+        known: dict[float, Any] = {}
+        for count in {counts[k] for k in active}:
+            known[count] = numbers(int(count))
+        complete = len(active) == len(self.params) and len(known) == 1
+        xp = self.xp
+        for first, last, part, values, state, scratch in self.blocks:
+            if last - first == 1:
+                g = gradients[first]
+                if g is None:
+                    continue
+                if part is not None:
+                    g = g[part]
+                elif values is None:
+                    self._update_strided(first, g, state, scratch, known[counts[first]], update)
+                    continue
+            elif complete or _are_alike(gradients[first:last], counts[first:last]):
+                g = xp.concatenate(gradients[first:last], out=scratch[-1])
+            else:
+                for k in range(first, last):
+                    if gradients[k] is not None:
+                        a, b = (self.starts[i] - self.starts[first] for i in (k, k + 1))
+                        cut = [tuple(each[a:b] for each in arrays) for arrays in ((values,), state, scratch)]
+                        update(xp, *cut[0], gradients[k], *cut[1:], known[counts[k]])
+                continue
+            update(xp, values, g, state, scratch, known[counts[first]])
+
+    def _update_strided(self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]) -> None:
+        """Update a parameter that stays where it is and has gaps between its elements."""
+        values = self.views[k].reshape(-1)
+        update(self.xp, values, g, state, scratch, numbers)
+        self.views[k][...] = values.reshape(self.views[k].shape)
+
+
+def _are_alike(gradients: list[Array], counts: list[float]) -> bool:
+    return all(g is not None for g in gradients) and counts.count(counts[0]) == len(counts)
+
+
+class FlatOptimizer(Optimizer):
+    """An optimizer that is a description of its state and one function that updates a stretch of it.
+
+    A subclass defines ``_buffers``, ``_numbers`` and ``_update``.
+    """
+
+    _counts = True
+    _scratch = 2
+
+    def __init__(self, params: Any, defaults: dict[str, Any]):
+        if defaults.get("differentiable"):
+            raise RuntimeError(
+                "differentiable=True is not supported: steps are not recorded. Write the update with tensor operations to "
+                "differentiate through it"
+            )
+        super().__init__(params, defaults)
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        """The state buffers that the options of a group call for, and what they are filled with at first."""
+        raise NotImplementedError
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        """What ``_update`` needs to know of a group's options in the given step, from 1 on."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _update(xp: Any, p: Array, g: Array, state: Any, scratch: Any, numbers: Any) -> None:
+        """Update a stretch of parameters ``p`` and ``state`` in place from the gradient ``g``, which stays as it is.
+
+        Args:
+            xp: the array module.
+            p, g: one-dimensional arrays.
+            state: the same stretch of each buffer.
+            scratch: arrays of that length to write to.
+            numbers: from ``_numbers``.
+        """
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._homes: dict[Tensor, tuple[_Bucket, int]] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._homes = {}
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+
+    def _check_state(self, entry: State, param: Tensor, number: Any) -> None:
+        for name, value in entry.items():
+            if name != "step" and isinstance(value, Tensor) and value.shape != param.shape:
+                raise ValueError(
+                    f"loaded state {name!r} of parameter {number} has shape {tuple(value.shape)}, "
+                    f"but the parameter has shape {tuple(param.shape)}"
+                )
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient, once.
+
+        Args:
+            closure: computes the loss anew, with gradients; its result is returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        with quiet():
+            for group in self.param_groups:
+                self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        buffers = self._buffers(group)
+        names = tuple(buffers)
+        work: dict[_Bucket, dict[int, None]] = {}
+        homeless: dict[Any, dict[Tensor, None]] = {}
+        for p in group["params"]:
+            if p._grad is None:
+                continue
+            bucket, k = self._homes.get(p, (None, 0))
+            if bucket is not None and bucket.holds(k, names, self.state.get(p)):
+                work.setdefault(bucket, {})[k] = None
+            else:
+                homeless.setdefault((p.dtype, p.device), {})[p] = None
+        for params in homeless.values():
+            bucket = _Bucket(params, buffers, self.state, self._counts, self._scratch)
+            self._homes.update({p: (bucket, k) for k, p in enumerate(bucket.params)})
+            work[bucket] = dict.fromkeys(range(len(bucket.params)))
+        for bucket, active in work.items():
+            bucket.run(active, lambda step: self._numbers(group, step), self._update)
+
+
+def effective_gradient(xp: Any, p: Array, g: Array, out: Array, weight_decay: float, maximize: bool) -> Array:
+    """The gradient of what is minimised, weight decay included: ``g`` itself, or written to ``out``."""
+    if weight_decay:
+        xp.multiply(p, weight_decay, out)
+        return (xp.subtract if maximize else xp.add)(out, g, out)
+    return xp.negative(g, out) if maximize else g

@@ -182,4 +182,4 @@ def _added(mask: Tensor, like: Tensor) -> Tensor:
         return mask
     if mask.dtype.kind != "b":
         raise RuntimeError(f"only bool and floating types of masks are supported, but got {mask.dtype}")
-    return zeros(*mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)
+    return zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, -math.inf)

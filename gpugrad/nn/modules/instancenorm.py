@@ -40,7 +40,7 @@ class _InstanceNorm(_NormBase):
             ValueError: the input has a wrong number of dimensions or channels.
         """
         self._check_input_dim(input)
-        channels = input.shape[-self._ranks[0] + 1]
+        channels = input.shape[-self._ranks[0]]
         if self.affine and channels != self.num_features:
             raise ValueError(
                 f"expected input's channels to match num_features ({self.num_features}), but got: {channels}"

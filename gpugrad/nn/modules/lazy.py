@@ -17,6 +17,7 @@ class LazyModuleMixin(Module):
     """
 
     cls_to_become: type[Module]
+    infer_shapes: Callable[[Any], None]
     reset_parameters: Callable[[], None]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -37,7 +38,3 @@ class LazyModuleMixin(Module):
         self.infer_shapes(input)
         if waiting:
             self.reset_parameters()
-
-    def infer_shapes(self, input: Any) -> None:
-        """Note the input's size, and materialize what waits for it."""
-        raise NotImplementedError

@@ -47,9 +47,9 @@ class LayerNorm(_Affine):
         shape = self.normalized_shape = _as_shape(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         affine = elementwise_affine
-        self.register_parameter("weight", Parameter(empty(*shape, device=device, dtype=dtype)) if affine else None)
+        self.register_parameter("weight", Parameter(empty(shape, device=device, dtype=dtype)) if affine else None)
         self.register_parameter(
-            "bias", Parameter(empty(*shape, device=device, dtype=dtype)) if affine and bias else None
+            "bias", Parameter(empty(shape, device=device, dtype=dtype)) if affine and bias else None
         )
         self.reset_parameters()
 
@@ -83,7 +83,7 @@ class RMSNorm(_Affine):
         super().__init__()
         shape = self.normalized_shape = _as_shape(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
-        weight = Parameter(empty(*shape, device=device, dtype=dtype)) if elementwise_affine else None
+        weight = Parameter(empty(shape, device=device, dtype=dtype)) if elementwise_affine else None
         self.register_parameter("weight", weight)
         self.reset_parameters()
 

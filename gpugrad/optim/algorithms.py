@@ -1,0 +1,509 @@
+"""The update rules: SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta and RAdam.
+
+Their arithmetic follows PyTorch's step by step.  ``foreach``, ``fused`` and
+``capturable`` are accepted and change nothing: there is one implementation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .flat import FlatOptimizer, effective_gradient
+
+
+def _require(valid: bool, what: str, value: Any) -> None:
+    if not valid:
+        raise ValueError(f"Invalid {what}: {value}")
+
+
+def _require_common(lr: Any, weight_decay: float, eps: float = 0.0) -> None:
+    _require(lr >= 0, "learning rate", lr)
+    _require(eps >= 0, "epsilon value", eps)
+    _require(weight_decay >= 0, "weight_decay value", weight_decay)
+
+
+def _require_betas(betas: Any) -> None:
+    for i, beta in enumerate(betas):
+        _require(0 <= beta < 1, f"beta parameter at index {i}", beta)
+
+
+def _track(xp: Any, average: Any, g: Any, weight: float, scratch: Any) -> None:
+    """``average += weight * (g - average)``."""
+    xp.subtract(g, average, scratch)
+    xp.multiply(scratch, weight, scratch)
+    xp.add(average, scratch, average)
+
+
+def _track_square(xp: Any, average: Any, g: Any, decay: float, scratch: Any) -> None:
+    """``average = decay * average + (1 - decay) * g**2``."""
+    xp.multiply(average, decay, average)
+    xp.multiply(g, g, scratch)
+    xp.multiply(scratch, 1 - decay, scratch)
+    xp.add(average, scratch, average)
+
+
+class SGD(FlatOptimizer):
+    """Stochastic gradient descent, with momentum (Polyak's or Nesterov's) as PyTorch defines it.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    _counts = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
+        _require_common(lr, weight_decay)
+        _require(momentum >= 0, "momentum value", momentum)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "foreach": foreach,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"momentum_buffer": 0.0} if group["momentum"] else {}
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        # The first gradient fills the buffer as it is.
+        decay, weight = (0.0, 1.0) if step == 1 else (group["momentum"], 1 - group["dampening"])
+        return (
+            float(group["lr"]),
+            group["momentum"],
+            decay,
+            weight,
+            group["nesterov"],
+            group["weight_decay"],
+            group["maximize"],
+        )
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        lr, momentum, decay, weight, nesterov, weight_decay, maximize = numbers
+        g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
+        t = scratch[1]
+        if momentum:
+            (buffer,) = state
+            xp.multiply(buffer, decay, buffer)
+            xp.add(buffer, g if weight == 1 else xp.multiply(g, weight, t), buffer)
+            if nesterov:
+                xp.multiply(buffer, momentum, t)
+                g = xp.add(t, g, t)
+            else:
+                g = buffer
+        xp.multiply(g, lr, t)
+        xp.subtract(p, t, p)
+
+
+class RMSprop(FlatOptimizer):
+    """RMSprop (Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning", 2012).
+
+    ``centered`` divides by the estimated standard deviation (Graves, "Generating sequences
+    with recurrent neural networks", 2013).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require(momentum >= 0, "momentum value", momentum)
+        _require(alpha >= 0, "alpha value", alpha)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "alpha": alpha,
+                "eps": eps,
+                "centered": centered,
+                "weight_decay": weight_decay,
+                "capturable": capturable,
+                "foreach": foreach,
+                "maximize": maximize,
+                "differentiable": differentiable,
+            },
+        )
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        names = ["square_avg"] + ["momentum_buffer"] * (group["momentum"] > 0) + ["grad_avg"] * bool(group["centered"])
+        return dict.fromkeys(names, 0.0)
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        options = ("alpha", "eps", "momentum", "centered", "weight_decay", "maximize")
+        return float(group["lr"]), *[group[name] for name in options]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        lr, alpha, eps, momentum, centered, weight_decay, maximize = numbers
+        t = scratch[1]
+        g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
+        _track_square(xp, state[0], g, alpha, t)
+        if centered:
+            _track(xp, state[-1], g, 1 - alpha, t)
+            xp.multiply(state[-1], state[-1], t)
+            xp.subtract(state[0], t, t)
+            xp.sqrt(t, t)
+        else:
+            xp.sqrt(state[0], t)
+        xp.add(t, eps, t)
+        xp.divide(g, t, t)
+        if momentum > 0:
+            xp.multiply(state[1], momentum, state[1])
+            xp.add(state[1], t, state[1])
+            xp.multiply(state[1], lr, t)
+        else:
+            xp.multiply(t, lr, t)
+        xp.subtract(p, t, p)
+
+
+class Adam(FlatOptimizer):
+    """Adam (Kingma and Ba, "Adam: a method for stochastic optimization", 2014).
+
+    ``amsgrad`` divides by the largest second moment so far (Reddi et al., "On the
+    convergence of Adam and beyond", 2018).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require_betas(betas)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+                "foreach": foreach,
+                "capturable": capturable,
+                "differentiable": differentiable,
+                "fused": fused,
+                "decoupled_weight_decay": decoupled_weight_decay,
+            },
+        )
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return dict.fromkeys(names if group["amsgrad"] else names[:2], 0.0)
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        (beta1, beta2), lr, eps = group["betas"], float(group["lr"]), group["eps"]
+        size = lr / (1 - beta1**step)
+        root = math.sqrt(1 - beta2**step)
+        # m * size / (sqrt(v) / root + eps) = m / (sqrt(v) / (root * size) + eps / size) saves a pass over memory.
+        scales = (1 / (root * size), eps / size) if 1e-20 < size else None
+        decay, shrink = group["weight_decay"], 1.0
+        if group["decoupled_weight_decay"]:
+            decay, shrink = 0, 1 - lr * decay
+        return beta1, beta2, size, root, eps, scales, decay, shrink, group["maximize"]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        beta1, beta2, size, root, eps, scales, decay, shrink, maximize = numbers
+        t = scratch[1]
+        if shrink != 1:
+            xp.multiply(p, shrink, p)
+        g = effective_gradient(xp, p, g, scratch[0], decay, maximize)
+        _track(xp, state[0], g, 1 - beta1, t)
+        _track_square(xp, state[1], g, beta2, t)
+        xp.sqrt(state[1] if len(state) == 2 else xp.maximum(state[2], state[1], state[2]), t)
+        if scales is not None and p.dtype.itemsize > 2:
+            xp.multiply(t, scales[0], t)
+            xp.add(t, scales[1], t)
+            xp.divide(state[0], t, t)
+        else:
+            xp.divide(t, root, t)
+            xp.add(t, eps, t)
+            xp.divide(state[0], t, t)
+            xp.multiply(t, size, t)
+        xp.subtract(p, t, p)
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient (Loshchilov and Hutter, "Decoupled weight decay regularization", 2017).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )
+
+
+class Adagrad(FlatOptimizer):
+    """Adagrad (Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require(lr_decay >= 0, "lr_decay value", lr_decay)
+        _require(initial_accumulator_value >= 0, "initial_accumulator_value value", initial_accumulator_value)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "initial_accumulator_value": initial_accumulator_value,
+                "foreach": foreach,
+                "maximize": maximize,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"sum": group["initial_accumulator_value"]}
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        lr = float(group["lr"]) / (1 + (step - 1) * group["lr_decay"])
+        return lr, group["eps"], group["weight_decay"], group["maximize"]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        lr, eps, weight_decay, maximize = numbers
+        (total,) = state
+        t = scratch[1]
+        g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
+        xp.multiply(g, g, t)
+        xp.add(total, t, total)
+        xp.sqrt(total, t)
+        xp.add(t, eps, t)
+        xp.divide(g, t, t)
+        xp.multiply(t, lr, t)
+        xp.subtract(p, t, p)
+
+
+class Adadelta(FlatOptimizer):
+    """Adadelta (Zeiler, "ADADELTA: an adaptive learning rate method", 2012).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    _scratch = 3
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        capturable: bool = False,
+        maximize: bool = False,
+        differentiable: bool = False,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require(0 <= rho <= 1, "rho value", rho)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "rho": rho,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+                "capturable": capturable,
+                "foreach": foreach,
+                "differentiable": differentiable,
+            },
+        )
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"square_avg": 0.0, "acc_delta": 0.0}
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        return float(group["lr"]), *[group[name] for name in ("rho", "eps", "weight_decay", "maximize")]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        lr, rho, eps, weight_decay, maximize = numbers
+        square_avg, acc_delta = state
+        t, delta = scratch[1:3]
+        g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
+        _track_square(xp, square_avg, g, rho, t)
+        xp.sqrt(xp.add(square_avg, eps, t), t)
+        xp.sqrt(xp.add(acc_delta, eps, delta), delta)
+        xp.divide(delta, t, delta)
+        xp.multiply(delta, g, delta)
+        _track_square(xp, acc_delta, delta, rho, t)
+        xp.multiply(delta, lr, t)
+        xp.subtract(p, t, p)
+
+
+class RAdam(FlatOptimizer):
+    """RAdam (Liu et al., "On the variance of the adaptive learning rate and beyond", 2019).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require_betas(betas)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+                "foreach": foreach,
+                "capturable": capturable,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "differentiable": differentiable,
+            },
+        )
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        (beta1, beta2), lr = group["betas"], float(group["lr"])
+        correction2 = 1 - beta2**step
+        longest = 2 / (1 - beta2) - 1
+        length = longest - 2 * step * beta2**step / correction2
+        size, adapts = lr / (1 - beta1**step), length > 5
+        if adapts:
+            variance = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+            size *= math.sqrt(variance * correction2)
+        decay, shrink = group["weight_decay"], 1.0
+        if group["decoupled_weight_decay"]:
+            decay, shrink = 0, 1 - lr * decay
+        return beta1, beta2, size, adapts, group["eps"], decay, shrink, group["maximize"]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        beta1, beta2, size, adapts, eps, decay, shrink, maximize = numbers
+        t = scratch[1]
+        if shrink != 1:
+            xp.multiply(p, shrink, p)
+        g = effective_gradient(xp, p, g, scratch[0], decay, maximize)
+        _track(xp, state[0], g, 1 - beta1, t)
+        _track_square(xp, state[1], g, beta2, t)
+        if adapts:
+            xp.sqrt(state[1], t)
+            xp.add(t, eps, t)
+            xp.divide(state[0], t, t)
+            xp.multiply(t, size, t)
+        else:
+            xp.multiply(state[0], size, t)
+        xp.subtract(p, t, p)
