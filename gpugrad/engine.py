@@ -288,18 +288,22 @@ def _calibrate() -> int:
 _SOLE_OWNER = _calibrate()
 
 
+_accumulating = threading.Lock()
+
+
 def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
     """Add a gradient to ``leaf.grad``, whose buffer belongs to the leaf alone."""
-    grad = leaf._grad
-    if taped:
-        leaf._grad = Arithmetic.taped.clone(gradient) if grad is None else grad + gradient
-    elif grad is None:
-        leaf._grad = leaf._wrap(gradient)
-    elif grad._needs_grad:
-        leaf._grad = leaf._wrap(grad._data + gradient)
-    else:
-        grad._data += gradient
-        grad._bump()
+    with _accumulating:  # several threads may walk to the same leaf
+        grad = leaf._grad
+        if taped:
+            leaf._grad = Arithmetic.taped.clone(gradient) if grad is None else grad + gradient
+        elif grad is None:
+            leaf._grad = leaf._wrap(gradient)
+        elif grad._needs_grad:
+            leaf._grad = leaf._wrap(grad._data + gradient)
+        else:
+            grad._data += gradient
+            grad._bump()
 
 
 def _reachable(roots: list[Any], targets: set[Any]) -> set[Any]:

@@ -1,5 +1,6 @@
 """What tests share: devices, sample values, the cases made from the op registry, and the same values in PyTorch."""
 
+import operator
 import warnings
 import zlib
 from dataclasses import dataclass, replace
@@ -50,13 +51,6 @@ class Samples:
 
 def samples_of(op):
     return op.samples(Samples(zlib.crc32(op.name.encode()))) if op.samples else []
-
-
-def count_samples(op):
-    try:
-        return len(samples_of(op))
-    except Exception:
-        return 0  # test_every_op_has_samples makes them again, and fails
 
 
 def count_samples(op):
@@ -198,8 +192,10 @@ def torch_function(op):
     if callable(op.torch):
         return lambda *args: op.torch(torch, *args)
     for place in (torch, torch.nn.functional, torch.special, torch.linalg, torch.Tensor):
-        if hasattr(place, op.torch):
-            return getattr(place, op.torch)
+        try:
+            return operator.attrgetter(op.torch)(place)
+        except AttributeError:
+            continue
     raise LookupError(f"op {op.name!r} names PyTorch's {op.torch!r}, which does not exist: give torch=None")
 
 

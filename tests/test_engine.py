@@ -1097,6 +1097,30 @@ def test_threads_that_share_a_graph():
     close(x.grad, 200 * np.exp(v) * (1 + v))
 
 
+def test_ops_may_be_used_first_by_several_threads():
+    # Two threads that met in the first call of an op both filled its cache.
+    code = (
+        "import sys, threading, numpy as np, gpugrad as gg\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "x = gg.tensor(np.ones(2), requires_grad=True)\n"
+        "start, errors = threading.Barrier(8), []\n"
+        "def work():\n"
+        "    start.wait()\n"
+        "    for name in ('exp', 'sin', 'cos', 'tanh', 'log', 'sqrt', 'neg', 'abs', 'sigmoid', 'relu'):\n"
+        "        try:\n"
+        "            gg.autograd.grad(getattr(gg, name)(x), x, gg.tensor(np.ones(2)))\n"
+        "        except Exception as error:\n"
+        "            errors.append(error)\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "[t.start() for t in threads]\n"
+        "[t.join() for t in threads]\n"
+        "print(errors)\n"
+    )
+    for _ in range(3):
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert out.stdout.strip() == "[]", out.stderr
+
+
 def test_threads_that_share_weights_in_recorded_ops():
     w = leaf(20)
     expected = 2 * w.detach().numpy()

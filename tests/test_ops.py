@@ -144,6 +144,46 @@ def test_results_in_other_dtypes_are_those_of_pytorch(case, dtype):
         close(a, b.numpy(), rtol, rtol)
 
 
+SPECIAL = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, np.inf, -np.inf, np.nan]
+
+
+def _replaceable(t):
+    return isinstance(t, gg.Tensor) and t.is_floating_point() and t.ndim > 0
+
+
+def _agree_where_pytorch_is_sure(mine, theirs, inputs):
+    """Equal, but for NaN that PyTorch makes out of numbers."""
+    mine, theirs = host(mine), theirs.detach().numpy()
+    unknown = np.isnan(theirs) & ~np.any([np.isnan(x) for x in inputs], axis=0)
+    close(np.where(unknown, 0, mine), np.where(unknown, 0, theirs), 1e-7, 1e-9)
+
+
+@needs_torch
+@only(lambda case: case.elementwise and case.op.torch is not None and any(map(_replaceable, case.sample[: case.count])))
+def test_special_values_and_ties_are_treated_as_in_pytorch(case):
+    """Zeros of either sign, infinities, NaN and equal operands, all against all."""
+    inputs = case.inputs()
+    places = [k for k, t in enumerate(inputs) if _replaceable(t)]
+    grid = [x.ravel() for x in np.meshgrid(*[SPECIAL] * len(places), indexing="ij")]
+    for k, t in enumerate(inputs):
+        if k in places:
+            inputs[k] = gg.tensor(grid[places.index(k)], requires_grad=t.requires_grad)
+        elif isinstance(t, gg.Tensor) and t.ndim:
+            inputs[k] = gg.tensor(np.arange(grid[0].size) % 3 == 0)
+    outs = case.run(inputs)
+    theirs, expected = run_torch(case, inputs)
+    for a, b in zip(outs, expected, strict=True):
+        _agree_where_pytorch_is_sure(a, b, grid)
+    if recorded(outs):
+        ones = [np.ones(tuple(out.shape)) for out in outs]
+        found = gg.autograd.grad(recorded(outs), wanting(inputs), list(map(gg.tensor, ones)), allow_unused=True)
+        sources = [t for t in theirs if torch.is_tensor(t) and t.requires_grad]
+        others = torch.autograd.grad(expected, sources, list(map(torch.tensor, ones)), allow_unused=True)
+        for mine, other in zip(found, others, strict=True):
+            if other is not None and other.ndim:
+                _agree_where_pytorch_is_sure(mine, other, grid)
+
+
 def test_raw_and_recorded_calls_compute_the_same(case):
     inputs = case.inputs(grad=False)
     outs = case.run(inputs)

@@ -1,6 +1,37 @@
 """Every differentiable op, grouped by kind."""
 
-from . import activation, conv, elementwise, indexing, matmul, pool, reduction, shape, softmax, special
+from . import (
+    activation,
+    conv,
+    einsum,
+    elementwise,
+    indexing,
+    linalg,
+    loss,
+    matmul,
+    pool,
+    reduction,
+    shape,
+    softmax,
+    special,
+)
 from .core import FUNCTIONS, METHODS, REGISTRY
 
-__all__ = ["FUNCTIONS", "METHODS", "REGISTRY", "activation", "conv", "elementwise", "indexing", "matmul", "pool", "reduction", "shape", "softmax", "special"]
+__all__ = [
+    "FUNCTIONS",
+    "METHODS",
+    "REGISTRY",
+    "activation",
+    "conv",
+    "einsum",
+    "elementwise",
+    "indexing",
+    "linalg",
+    "loss",
+    "matmul",
+    "pool",
+    "reduction",
+    "shape",
+    "softmax",
+    "special",
+]

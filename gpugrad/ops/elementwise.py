@@ -374,7 +374,7 @@ hypot.rules(input=lambda F, g, input, out: g * (input / out), other=lambda F, g,
 
 @elementwise(samples=unary(), promotes="float")
 def exp(xp, input, /):
-    """e to the power of each element."""
+    """The exponential of each element."""
     return xp.exp(input)
 
 
@@ -878,10 +878,8 @@ def _as_fill(input: Any, value: Any) -> Any:
                 f"only a 0-dimensional value tensor can be filled in, but got one with {value.ndim} dimension(s)"
             )
         return value if value.dtype == dtype else value.to(dtype)
-    if isinstance(value, float | np.floating) and math.isfinite(value):
-        largest = float(np.finfo(dtype).max) if dtype.kind == "f" else math.inf
-        if builtins.abs(value) > largest:
-            raise RuntimeError(f"value {value!r} cannot be converted to {dtype} without overflow")
+    if dtype.kind == "f" and math.isfinite(value) and builtins.abs(value) > float(np.finfo(dtype).max):
+        raise RuntimeError(f"value {value!r} cannot be converted to {dtype} without overflow")
     return value if dtypes.is_floating(dtype) else dtype.type(value).item()
 
 
@@ -1196,13 +1194,8 @@ def _itself(input: Any) -> Any:
     return input
 
 
-for _name, *_aliases in (
-    ("sub", "subtract"),
-    ("div", "divide", "true_divide"),
-    ("clamp", "clip"),
-):
-    for _alias in _aliases:
-        FUNCTIONS[_alias] = METHODS[_alias] = FUNCTIONS[_name]
+for _name, _alias in (("sub", "subtract"), ("div", "divide"), ("div", "true_divide"), ("clamp", "clip")):
+    FUNCTIONS[_alias] = METHODS[_alias] = FUNCTIONS[_name]
 
 for _name in (
     *("add", "sub", "subtract", "div", "divide", "true_divide", "pow", "round", "masked_fill", "addcmul", "addcdiv"),

@@ -151,9 +151,10 @@ def _function(op: Elementwise) -> Callable[..., Any]:
 
 def _unary_function(op: Elementwise) -> Callable[..., Any]:
     forward, general = op.forward, op.general
-    recorded: list[Any] = []
+    recorded: tuple[Any, ...] | None = None
 
     def function(input: Any) -> Any:
+        nonlocal recorded
         try:
             a = input._data
             dtype = a.dtype
@@ -174,9 +175,9 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             return result
         if modes.anomaly:
             return general((input,))
-        if not recorded:
+        if recorded is None:
             plan = op.plan((True,))
-            recorded.extend((plan, bool(plan.saved_inputs), plan.saves_out, bool(plan.shapes)))
+            recorded = (plan, bool(plan.saved_inputs), plan.saves_out, bool(plan.shapes))
         plan, saves_input, saves_out, saves_shape = recorded
         if input._base is not None:
             refresh_view(input)

@@ -110,7 +110,7 @@ def _fold(x: Any, axis: int) -> Any:
 
 
 def total(xp: Any, x: Any, dim: tuple[int, ...], keepdim: bool) -> Any:
-    """The sum over some dimensions of a raw array, as accurate along each as NumPy's pairwise sum; int64 of integers."""
+    """The sum over dimensions of a raw array, along each as accurate as NumPy's pairwise sum; int64 of integers."""
     if not dtypes.is_floating(x.dtype):
         return xp.sum(x, axis=dim, dtype=np.int64, keepdims=keepdim)
     if xp is np and x.size > 128:
@@ -585,7 +585,7 @@ def _extreme(name: str, whole: Any, along: Any, between: Any, what: str) -> Any:
         return _picked(along, result, input, dim, keepdim)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""The {what} element; over ``dim``, the {what} elements and their indices; of two tensors, the {what} of each pair.
+    function.__doc__ = f"""The {what} element; over ``dim``, those and their indices; of two tensors, that of each pair.
 
     NaN counts as the {what}.  Equal elements share the gradient, except over ``dim``: there the first gets it.
 
@@ -682,7 +682,7 @@ def _arg(name: str, what: str) -> Any:
         return primitive(input, dim, keepdim)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""The index of the {what} element, the first of equal ones: of the flattened tensor, or along ``dim``.
+    function.__doc__ = f"""The index of the first {what} element, in the flattened tensor or along ``dim``.
 
     Raises:
         IndexError: there is no such dimension, or there is nothing along it.

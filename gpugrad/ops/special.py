@@ -49,7 +49,7 @@ def _polynomial(xp: Any, coefficients: Sequence[float], x: Any) -> Any:
 
 
 def in_blocks(xp: Any, function: Callable[..., Any], *inputs: Any) -> Any:
-    """``function(xp, *inputs)`` on flat parts of arrays of one shape, small enough for its many passes to stay in cache."""
+    """``function(xp, *inputs)`` on flat parts of arrays of one shape, so small that its passes stay in cache."""
     if not inputs[0].ndim:
         return function(xp, *[x.reshape(1) for x in inputs]).reshape(())
     size = inputs[0].size

@@ -43,6 +43,11 @@ def _track_square(xp: Any, average: Any, g: Any, decay: float, scratch: Any) -> 
     xp.add(average, scratch, average)
 
 
+def _options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The default options of a constructor: its arguments but for the parameters."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
+
+
 class SGD(FlatOptimizer):
     """Stochastic gradient descent, with momentum (Polyak's or Nesterov's) as PyTorch defines it.
 
@@ -70,20 +75,7 @@ class SGD(FlatOptimizer):
         _require(momentum >= 0, "momentum value", momentum)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-                "maximize": maximize,
-                "foreach": foreach,
-                "differentiable": differentiable,
-                "fused": fused,
-            },
-        )
+        super().__init__(params, _options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if group["momentum"] else {}
@@ -146,21 +138,7 @@ class RMSprop(FlatOptimizer):
         _require_common(lr, weight_decay, eps)
         _require(momentum >= 0, "momentum value", momentum)
         _require(alpha >= 0, "alpha value", alpha)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "alpha": alpha,
-                "eps": eps,
-                "centered": centered,
-                "weight_decay": weight_decay,
-                "capturable": capturable,
-                "foreach": foreach,
-                "maximize": maximize,
-                "differentiable": differentiable,
-            },
-        )
+        super().__init__(params, _options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         names = ["square_avg"] + ["momentum_buffer"] * (group["momentum"] > 0) + ["grad_avg"] * bool(group["centered"])
@@ -222,22 +200,7 @@ class Adam(FlatOptimizer):
     ):
         _require_common(lr, weight_decay, eps)
         _require_betas(betas)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "amsgrad": amsgrad,
-                "maximize": maximize,
-                "foreach": foreach,
-                "capturable": capturable,
-                "differentiable": differentiable,
-                "fused": fused,
-                "decoupled_weight_decay": decoupled_weight_decay,
-            },
-        )
+        super().__init__(params, _options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -248,7 +211,7 @@ class Adam(FlatOptimizer):
         size = lr / (1 - beta1**step)
         root = math.sqrt(1 - beta2**step)
         # m * size / (sqrt(v) / root + eps) = m / (sqrt(v) / (root * size) + eps / size) saves a pass over memory.
-        scales = (1 / (root * size), eps / size) if 1e-20 < size else None
+        scales = (1 / (root * size), eps / size) if size > 1e-20 else None
         decay, shrink = group["weight_decay"], 1.0
         if group["decoupled_weight_decay"]:
             decay, shrink = 0, 1 - lr * decay
@@ -277,7 +240,9 @@ class Adam(FlatOptimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient (Loshchilov and Hutter, "Decoupled weight decay regularization", 2017).
+    """Adam with weight decay apart from the gradient.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2017.
 
     Raises:
         ValueError: an option is out of its range.
@@ -315,7 +280,9 @@ class AdamW(Adam):
 
 
 class Adagrad(FlatOptimizer):
-    """Adagrad (Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011).
+    """Adagrad.
+
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
 
     Raises:
         ValueError: an option is out of its range.
@@ -338,20 +305,7 @@ class Adagrad(FlatOptimizer):
         _require_common(lr, weight_decay, eps)
         _require(lr_decay >= 0, "lr_decay value", lr_decay)
         _require(initial_accumulator_value >= 0, "initial_accumulator_value value", initial_accumulator_value)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "lr_decay": lr_decay,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "initial_accumulator_value": initial_accumulator_value,
-                "foreach": foreach,
-                "maximize": maximize,
-                "differentiable": differentiable,
-                "fused": fused,
-            },
-        )
+        super().__init__(params, _options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"sum": group["initial_accumulator_value"]}
@@ -399,19 +353,7 @@ class Adadelta(FlatOptimizer):
     ):
         _require_common(lr, weight_decay, eps)
         _require(0 <= rho <= 1, "rho value", rho)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "rho": rho,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "maximize": maximize,
-                "capturable": capturable,
-                "foreach": foreach,
-                "differentiable": differentiable,
-            },
-        )
+        super().__init__(params, _options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"square_avg": 0.0, "acc_delta": 0.0}
@@ -458,20 +400,7 @@ class RAdam(FlatOptimizer):
     ):
         _require_common(lr, weight_decay, eps)
         _require_betas(betas)
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "maximize": maximize,
-                "foreach": foreach,
-                "capturable": capturable,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "differentiable": differentiable,
-            },
-        )
+        super().__init__(params, _options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}

@@ -150,12 +150,14 @@ class _Bucket:
     def holds(self, k: int, names: tuple[str, ...], entry: Any) -> bool:
         """Whether a parameter's values and state are still where this bucket put them."""
         ours = self.entries[k]
-        if names != self.names or (ours is not None and (entry is not ours or [*map(id, entry.values())] != self.contents[k])):
+        if names != self.names or (
+            ours is not None and (entry is not ours or [*map(id, entry.values())] != self.contents[k])
+        ):
             return False
         return self.params[k]._data is self.views[k] or self._adopt(k)
 
     def _adopt(self, k: int) -> bool:
-        """Copy the values of a parameter whose ``data`` was assigned into the buffer, if that fits and nobody notices."""
+        """Copy the values of a parameter whose ``data`` was assigned into the buffer, where that can be done."""
         p, view = self.params[k], self.views[k]
         new = p._data
         fits = new.shape == view.shape and new.dtype == view.dtype and device_of(new) == self.device
@@ -179,7 +181,8 @@ class _Bucket:
             g = p._grad._data  # type: ignore[union-attr]
             if g.size != self.views[k].size or g.dtype != self.dtype:
                 raise RuntimeError(
-                    f"a parameter of shape {tuple(p.shape)} and dtype {p.dtype} has a gradient of shape {g.shape} and dtype {g.dtype}"
+                    f"a parameter of shape {tuple(p.shape)} and dtype {p.dtype} has a gradient of shape {g.shape} and "
+                    f"dtype {g.dtype}: call zero_grad() after changing a parameter's shape or dtype"
                 )
             gradients[k] = g.reshape(-1)
             p._bump()
@@ -209,7 +212,9 @@ class _Bucket:
                 continue
             update(xp, values, g, state, scratch, known[counts[first]])
 
-    def _update_strided(self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]) -> None:
+    def _update_strided(
+        self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
+    ) -> None:
         """Update a parameter that stays where it is and has gaps between its elements."""
         values = self.views[k].reshape(-1)
         update(self.xp, values, g, state, scratch, numbers)
@@ -232,8 +237,8 @@ class FlatOptimizer(Optimizer):
     def __init__(self, params: Any, defaults: dict[str, Any]):
         if defaults.get("differentiable"):
             raise RuntimeError(
-                "differentiable=True is not supported: steps are not recorded. Write the update with tensor operations to "
-                "differentiate through it"
+                "differentiable=True is not supported: steps are not recorded. Write the update with tensor operations "
+                "to differentiate through it"
             )
         super().__init__(params, defaults)
 

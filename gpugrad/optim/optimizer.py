@@ -33,7 +33,9 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
             changed = before(self, args, kwargs)
             if changed is not None:
                 if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise RuntimeError(f"a step pre-hook must return None or (new_args, new_kwargs), but returned {changed!r}")
+                    raise RuntimeError(
+                        f"a step pre-hook must return None or (new_args, new_kwargs), but returned {changed!r}"
+                    )
                 args, kwargs = changed
         result = step(self, *args, **kwargs)
         for after in list(self._step_post_hooks.values()):
@@ -65,7 +67,9 @@ class Optimizer:
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         if isinstance(params, Tensor):
-            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got a Tensor")
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got a Tensor"
+            )
         self.defaults = defaults
         self.state: defaultdict[Any, Any] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -123,15 +127,17 @@ class Optimizer:
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(param).__name__}")
             if not (param.is_leaf or param.retains_grad):
                 raise ValueError(
-                    f"can't optimize a non-leaf Tensor, here of shape {tuple(param.shape)}: it is computed anew from others; "
-                    "pass the tensors it is computed from, or detach it"
+                    f"can't optimize a non-leaf Tensor, one of shape {tuple(param.shape)}: it is computed from "
+                    "others; pass those, or detach it"
                 )
         for name, default in self.defaults.items():
             if default is required and name not in param_group:
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
             param_group.setdefault(name, default)
         if len({id(param) for param in params}) != len(params):
-            warnings.warn("optimizer contains a parameter group with duplicate parameters; it updates them once", stacklevel=3)
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters; it updates them once", stacklevel=3
+            )
         for group in self.param_groups:
             if ("param_names" in group) != ("param_names" in param_group):
                 raise ValueError("all optimizer param groups should be with/without names")
@@ -196,12 +202,12 @@ class Optimizer:
         """
         self._run_hooks("before saving")
         numbers: dict[int, int] = {}
-        groups = []
+        groups: list[dict[str, Any]] = []
+        start = 0
         for group in self.param_groups:
-            # Numbers count positions, so that a parameter listed twice does not shift those after it.
-            start = sum(len(packed["params"]) for packed in groups)
             for i, param in enumerate(group["params"], start):
                 numbers.setdefault(id(param), i)
+            start += len(group["params"])
             packed = {name: value for name, value in group.items() if name != "params"}
             groups.append(packed | {"params": [numbers[id(param)] for param in group["params"]]})
         state = {numbers[id(key)] if isinstance(key, Tensor) else key: value for key, value in self.state.items()}
