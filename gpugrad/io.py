@@ -221,13 +221,9 @@ def _parse(name: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str
             f"{name}: truncated or corrupt, or no safetensors file at all ({len(data)} bytes): {error}"
         ) from None
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    found = dict(views)
-    arrays = {}
-    for key in header:
-        if key != "__metadata__":
-            view = found[key]
-            array = np.frombuffer(view["data"], _dtype(name, key, view["dtype"])).reshape(view["shape"])
-            arrays[key] = array if array.flags.writeable else array.copy()
+    arrays = {
+        key: np.frombuffer(view["data"], _dtype(name, key, view["dtype"])).reshape(view["shape"]) for key, view in views
+    }
     return arrays, header.get("__metadata__") or {}
 
 

@@ -89,12 +89,15 @@ class Case:
     def inputs(self, dtype=gg.float64, grad=True, change=lambda array: array):
         """Fresh inputs in ``dtype``; ``change`` is applied to the floating-point arrays."""
         found = []
-        for value in self.sample[: self.count]:
+        constant = {self.op.inputs.index(name) for name in self.op.tests.get("constant", ())}
+        for k, value in enumerate(self.sample[: self.count]):
             if isinstance(value, gg.Tensor):
                 array = value.numpy().copy()
                 array = change(array.astype(dtype) if array.dtype.kind == "f" else array)
                 value = gg.Tensor._wrap(array) if self.device == "cpu" else gg.tensor(array, device=self.device)
-                value.requires_grad_(grad and value.is_floating_point() and self.op.differentiable)
+                value.requires_grad_(
+                    grad and value.is_floating_point() and self.op.differentiable and k not in constant
+                )
             found.append(value)
         return found
 

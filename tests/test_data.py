@@ -754,6 +754,12 @@ def test_idx_round_trip(tmp_path_factory, array, zipped, order):
 def test_idx_is_the_published_format(tmp_path):
     write_idx(tmp_path / "x", np.array([[1, 2, 3]], np.int16))
     assert (tmp_path / "x").read_bytes() == bytes.fromhex("00000b02 00000001 00000003 0001 0002 0003")
+    codes = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
+    for dtype, code in codes.items():
+        write_idx(tmp_path / "x", np.ones(1, dtype))
+        data = (tmp_path / "x").read_bytes()
+        assert data[2] == code
+        assert data[8:] == np.ones(1, np.dtype(dtype).newbyteorder(">")).tobytes()
     write_idx(tmp_path / "a.gz", np.zeros(9, np.uint8))
     write_idx(tmp_path / "b.gz", np.zeros(9, np.uint8))
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()

@@ -2,6 +2,7 @@
 
 import ast
 import fnmatch
+import functools
 import json
 import subprocess
 import sys
@@ -34,19 +35,25 @@ def row_of(room):
     return ROW.get(room, LIBRARY)
 
 
+@functools.cache
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(path):
     """Every module imported anywhere in a file, as an absolute dotted name, with its line."""
+    found = []
     package = ("gpugrad", *path.relative_to(PACKAGE).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node.lineno
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, (base, node.module)))
             # `from . import x` may import the module x.
-            for alias in node.names:
-                yield f"{module}.{alias.name}", node.lineno
+            found += [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
 
 
 def rooms_imported(path):
@@ -122,7 +129,7 @@ def test_no_pickle_is_loaded():
     for path in SOURCES:
         names = {name.split(".")[0] for name, _ in imports(path)}
         assert not names & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}, path
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert getattr(node.value, "value", None) is False, f"{path}:{node.value.lineno}"
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("eval", "exec"):
@@ -139,5 +146,5 @@ def test_nothing_is_left_to_do():
 
 
 def test_every_source_file_says_what_it_is():
-    silent = [str(p) for p in SOURCES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))]
+    silent = [str(p) for p in SOURCES if tree(p).body and not ast.get_docstring(tree(p))]
     assert not silent

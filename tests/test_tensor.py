@@ -477,8 +477,6 @@ def test_reductions_over_any_dimensions(shape, name, keepdim, data):
     try:
         expected = getattr(t, name)(**options)
     except (RuntimeError, IndexError):
-        with pytest.raises((RuntimeError, IndexError)):
-            getattr(x, name)(**options)
         return
     out = getattr(x, name)(**options)
     close(out, expected.detach().numpy())

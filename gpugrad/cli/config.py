@@ -30,7 +30,7 @@ PRESETS: dict[str, Any] = {
     "hidden": {"mlp": [512, 256], "cnn": [128]},
     "dropout": {"mlp": 0.2, "cnn": 0.25},
     "shift": {"mlp": 0, "cnn": 2},
-    "epochs": {"mlp": 10, "cnn": 6},
+    "epochs": {"mlp": 8, "cnn": 6},
     "batch_size": 128,
     "accumulate": 1,
     "optimizer": "adam",
@@ -39,7 +39,7 @@ PRESETS: dict[str, Any] = {
     "log_every": 50,
 }
 # The learning rate is this times (1 - momentum), since momentum m makes the steps 1 / (1 - m) times as long.
-BASE_LR = {"sgd": 0.2, "momentum": 0.2, "rmsprop": 2e-3, "adam": 4e-3, "adamw": 4e-3}
+BASE_LR = {"sgd": 0.2, "momentum": 0.2, "rmsprop": 2e-3, "adam": 2e-3, "adamw": 2e-3}
 MOMENTUM = {"sgd": 0.0, "momentum": 0.9, "rmsprop": 0.0}
 
 
@@ -123,7 +123,7 @@ def resolve(given: dict[str, Any]) -> Config:
             f"--step-size and --gamma belong to --scheduler step, and this run has --scheduler {scheduler}"
         )
     if values["warmup"] is None:
-        values["warmup"] = 0.3 * epochs if scheduler == "onecycle" else 0.0
+        values["warmup"] = round(0.3 * epochs, 6) if scheduler == "onecycle" else 0.0
     if values["warmup"] >= epochs:
         raise usage_error(
             f"--warmup {values['warmup']:g} leaves nothing of --epochs {epochs}; give fewer warm-up epochs"
@@ -368,4 +368,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-progress",
         "no progress bar (there is none anyway when the output is no terminal)",
         action="store_true",
+        default=False,
     )

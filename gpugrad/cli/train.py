@@ -122,6 +122,7 @@ class Trainer:
         self.progress = Progress()
         self._signals = Signals()
         self._pending: list[tuple[int, gg.Tensor, gg.Tensor, int]] = []
+        self._lr = config.lr
         self._gradients: dict[str, Any] | None = None
         self._mark = time.perf_counter()
         self._saved_at = self._mark
@@ -239,6 +240,7 @@ class Trainer:
         if monitored:
             self._gradients["clipped_norm"] = gradient_summary(self.model)["total_norm"]
         self.optimizer.step()
+        self._lr = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
 
     def _flush(self, images: gg.Tensor | None = None) -> None:
@@ -309,7 +311,7 @@ class Trainer:
         progress = self.progress
         record = {
             "kind": "step", "step": progress.step, "epoch": progress.epoch + 1,
-            "loss": progress.window_loss / progress.window_images, "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": progress.window_loss / progress.window_images, "lr": self._lr,
         }  # fmt: skip
         progress.window_loss, progress.window_images = 0.0, 0
         progress.log_size = self.folder.log(record)
@@ -317,7 +319,6 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Measure on the test images, write the epoch's line, and save."""
         progress = self.progress
-        lr = self.optimizer.param_groups[0]["lr"]
         seconds = progress.epoch_seconds
         self._require_finite()
         test_loss, test_accuracy = self.evaluate()
@@ -327,7 +328,7 @@ class Trainer:
         record = {
             "kind": "epoch", "epoch": progress.epoch + 1, "step": progress.step,
             "train_loss": progress.loss / progress.images, "train_accuracy": progress.correct / progress.images,
-            "test_loss": test_loss, "test_accuracy": test_accuracy, "lr": lr,
+            "test_loss": test_loss, "test_accuracy": test_accuracy, "lr": self._lr,
             "seconds": round(progress.seconds, 3), "images_per_second": round(progress.images / seconds, 1),
         }  # fmt: skip
         if self._gradients:
@@ -343,7 +344,7 @@ class Trainer:
         print(
             f"epoch {progress.epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}"
             f"  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.2%}"
-            f"  test {test_accuracy:.2%}  lr {lr:.2g}  {seconds:.1f} s  {record['images_per_second']:,.0f} images/s",
+            f"  test {test_accuracy:.2%}  lr {self._lr:.2g}  {seconds:.1f} s  {record['images_per_second']:,.0f} images/s",
             flush=True,
         )
         if self._gradients:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -254,6 +253,8 @@ class MNIST(Dataset[tuple[Any, Any]]):
     def _from_package(self) -> tuple[np.ndarray, np.ndarray, str]:
         if self.subset is None:
             raise ValueError(f"no subset of {self.folder} comes with the package")
+        from importlib.resources import files
+
         folder = files(__package__) / self.subset
         images, labels, _ = self._read(*(folder / f"{name}.gz" for name in self._names))
         return images, labels, "the bundled subset"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .core import REGISTRY, public
-from .elementwise import select
+from .elementwise import blockwise, select
 from .pointwise import elementwise, unary
 
 
@@ -19,10 +19,11 @@ def relu(xp, input, /):
     return xp.maximum(input, 0)
 
 
-relu.rules(input=lambda F, g, out: F.keep(g, ~(out <= 0)))
+relu.rules(input=blockwise(lambda F, g, out: F.keep(g, ~(out <= 0))))
 
 
 @elementwise(samples=unary(), promotes="float")
+@blockwise
 def sigmoid(xp, input, /):
     """1 / (1 + exp(-x)) of each element."""
     out = xp.negative(input, out=xp.empty_like(input))
@@ -31,7 +32,7 @@ def sigmoid(xp, input, /):
     return xp.reciprocal(out, out=out)
 
 
-sigmoid.rules(input=lambda F, g, out: g * (out * (1 - out)))
+sigmoid.rules(input=blockwise(lambda F, g, out: g * (out * (1 - out))))
 
 
 def _logits(t: Any) -> list[Any]:
@@ -39,6 +40,7 @@ def _logits(t: Any) -> list[Any]:
 
 
 @elementwise(samples=lambda t: [(t(2, 3), -1.25, 0.75), (t(2, 3), 0.0, 6.0)], public=False)
+@blockwise
 def hardtanh(xp, input, /, min_val, max_val):
     """The elements kept between two bounds; at and beyond them the gradient is 0."""
     low, high = input.dtype.type(min_val), input.dtype.type(max_val)
@@ -46,20 +48,24 @@ def hardtanh(xp, input, /, min_val, max_val):
     return xp.minimum(out, high, out=out)
 
 
-hardtanh.rules(input=lambda F, g, input, min_val, max_val: F.keep(g, ~((input <= min_val) | (input >= max_val))))
+hardtanh.rules(
+    input=blockwise(lambda F, g, input, min_val, max_val: F.keep(g, ~((input <= min_val) | (input >= max_val))))
+)
 
 
 @elementwise(samples=lambda t: [(t(2, 3, low=-2.0, high=8.0),)], public=False)
+@blockwise
 def relu6(xp, input, /):
     """min(max(0, x), 6) of each element."""
     out = xp.maximum(input, 0, out=xp.empty_like(input))
     return xp.minimum(out, 6, out=out)
 
 
-relu6.rules(input=lambda F, g, input: F.keep(g, ~((input <= 0) | (input >= 6))))
+relu6.rules(input=blockwise(lambda F, g, input: F.keep(g, ~((input <= 0) | (input >= 6)))))
 
 
 @elementwise(samples=lambda t: [(t(2, 3), 0.01), (t(2, 3), -0.5), (t(2, 3), 1.5), (t(2, 3), 0.0)], public=False)
+@blockwise
 def leaky_relu(xp, input, /, negative_slope):
     """``x`` above 0, ``negative_slope * x`` below."""
     if negative_slope == 0:
@@ -68,7 +74,7 @@ def leaky_relu(xp, input, /, negative_slope):
     return (xp.maximum if negative_slope <= 1 else xp.minimum)(input, input * negative_slope)
 
 
-leaky_relu.rules(input=lambda F, g, input, negative_slope: F.where(input > 0, g, g * negative_slope))
+leaky_relu.rules(input=blockwise(lambda F, g, input, negative_slope: F.where(input > 0, g, g * negative_slope)))
 
 
 def _elu(xp: Any, input: Any, alpha: float, scale: float, input_scale: float) -> Any:
@@ -89,33 +95,36 @@ def _elu_rule(F: Any, g: Any, input: Any, alpha: float, scale: float, input_scal
 
 
 @elementwise(samples=lambda t: [(t(2, 3), 1.0), (t(2, 3), 0.5), (t(2, 3), -1.5)], promotes="float", public=False)
+@blockwise
 def elu(xp, input, /, alpha):
     """``x`` above 0, ``alpha * (exp(x) - 1)`` below."""
     return _elu(xp, input, alpha, 1, 1)
 
 
-elu.rules(input=lambda F, g, input, alpha: _elu_rule(F, g, input, alpha, 1, 1))
+elu.rules(input=blockwise(lambda F, g, input, alpha: _elu_rule(F, g, input, alpha, 1, 1)))
 
 
 @elementwise(samples=lambda t: [(t(2, 3), 1.0), (t(2, 3), 0.5)], promotes="float", public=False)
+@blockwise
 def celu(xp, input, /, alpha):
     """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below."""
     return _elu(xp, input, alpha, 1, 1 / alpha)
 
 
-celu.rules(input=lambda F, g, input, alpha: _elu_rule(F, g, input, alpha, 1, 1 / alpha))
+celu.rules(input=blockwise(lambda F, g, input, alpha: _elu_rule(F, g, input, alpha, 1, 1 / alpha)))
 
 # Klambauer et al., Self-normalizing neural networks (2017).
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
 @elementwise(samples=unary(), promotes="float")
+@blockwise
 def selu(xp, input, /):
     """The scaled exponential linear unit, which keeps mean 0 and variance 1 through layers."""
     return _elu(xp, input, _SELU_ALPHA, _SELU_SCALE, 1)
 
 
-selu.rules(input=lambda F, g, input: _elu_rule(F, g, input, _SELU_ALPHA, _SELU_SCALE, 1))
+selu.rules(input=blockwise(lambda F, g, input: _elu_rule(F, g, input, _SELU_ALPHA, _SELU_SCALE, 1)))
 
 
 @public(method=False, name="celu")
@@ -131,6 +140,7 @@ def _celu(input: Any, alpha: float = 1.0) -> Any:
 
 
 @elementwise(samples=_logits, promotes="float", public=False)
+@blockwise
 def silu(xp, input, /):
     """``x`` * sigmoid(x) of each element."""
     out = sigmoid.forward(xp, input)
@@ -143,7 +153,7 @@ def _silu_rule(F: Any, g: Any, input: Any) -> Any:
     return g * (s * (1 + input * (1 - s)))
 
 
-silu.rules(input=_silu_rule)
+silu.rules(input=blockwise(_silu_rule))
 
 
 def _mish_tanh(xp: Any, input: Any) -> Any:
@@ -155,6 +165,7 @@ def _mish_tanh(xp: Any, input: Any) -> Any:
 
 
 @elementwise(samples=_logits, promotes="float", public=False)
+@blockwise
 def mish(xp, input, /):
     """``x`` * tanh(log(1 + exp(x))) of each element."""
     out = _mish_tanh(xp, input)
@@ -167,12 +178,13 @@ def _mish_rule(F: Any, g: Any, input: Any) -> Any:
     return g * (t + input * F.sigmoid(input) * (1 - t * t))
 
 
-mish.rules(input=_mish_rule)
+mish.rules(input=blockwise(_mish_rule))
 
 
 @elementwise(
     samples=lambda t: [(t(2, 3), 1.0, 20.0), (t(2, 3), 2.0, 1.2), (t(2, 3), 0.5, 20.0)], promotes="float", public=False
 )
+@blockwise
 def softplus(xp, input, /, beta, threshold):
     """log(1 + exp(beta * x)) / beta, and x itself where ``beta * x`` is above ``threshold``."""
     scaled = input * beta
@@ -185,11 +197,14 @@ def softplus(xp, input, /, beta, threshold):
 
 
 softplus.rules(
-    input=lambda F, g, input, beta, threshold: F.where(input * beta > threshold, g, g * F.sigmoid(input * beta))
+    input=blockwise(
+        lambda F, g, input, beta, threshold: F.where(input * beta > threshold, g, g * F.sigmoid(input * beta))
+    )
 )
 
 
 @elementwise(samples=_logits, promotes="float", public=False)
+@blockwise
 def logsigmoid(xp, input, /):
     """log(sigmoid(x)) of each element."""
     out = xp.abs(input, out=xp.empty_like(input))
@@ -199,10 +214,11 @@ def logsigmoid(xp, input, /):
     return xp.subtract(xp.minimum(input, 0), out, out=out)
 
 
-logsigmoid.rules(input=lambda F, g, input: g * F.sigmoid(-input))
+logsigmoid.rules(input=blockwise(lambda F, g, input: g * F.sigmoid(-input)))
 
 
 @elementwise(samples=_logits, promotes="float", public=False)
+@blockwise
 def softsign(xp, input, /):
     """``x`` / (1 + |x|) of each element."""
     out = xp.abs(input, out=xp.empty_like(input))
@@ -215,10 +231,11 @@ def _softsign_rule(F: Any, g: Any, input: Any) -> Any:
     return g / (denominator * denominator)
 
 
-softsign.rules(input=_softsign_rule)
+softsign.rules(input=blockwise(_softsign_rule))
 
 
 @elementwise(samples=_logits, promotes="float", public=False)
+@blockwise
 def tanhshrink(xp, input, /):
     """``x`` - tanh(x) of each element."""
     return input - xp.tanh(input)
@@ -229,34 +246,39 @@ def _tanhshrink_rule(F: Any, g: Any, input: Any) -> Any:
     return g * (t * t)
 
 
-tanhshrink.rules(input=_tanhshrink_rule)
+tanhshrink.rules(input=blockwise(_tanhshrink_rule))
 
 
 @elementwise(samples=lambda t: [(t(2, 3, low=-5.0, high=5.0),)], promotes="float", public=False)
+@blockwise
 def hardsigmoid(xp, input, /):
     """min(max(0, x / 6 + 1 / 2), 1) of each element."""
     return relu6.forward(xp, input + 3) / 6
 
 
-hardsigmoid.rules(input=lambda F, g, input: F.keep(g / 6, (input > -3) & (input < 3)))
+hardsigmoid.rules(input=blockwise(lambda F, g, input: F.keep(g / 6, (input > -3) & (input < 3))))
 
 
 @elementwise(samples=lambda t: [(t(2, 3, low=-5.0, high=5.0),)], promotes="float", public=False)
+@blockwise
 def hardswish(xp, input, /):
     """``x`` * hardsigmoid(x) of each element."""
     return input * relu6.forward(xp, input + 3) / 6
 
 
-hardswish.rules(input=lambda F, g, input: F.keep(F.where(input < 3, g * (input / 3 + 0.5), g), ~(input <= -3)))
+hardswish.rules(
+    input=blockwise(lambda F, g, input: F.keep(F.where(input < 3, g * (input / 3 + 0.5), g), ~(input <= -3)))
+)
 
 
 @elementwise(samples=lambda t: [(t(2, 3), 0.1, 0.7)], public=False)
+@blockwise
 def threshold(xp, input, /, threshold, value):
     """``x`` where it is above ``threshold``, else ``value``."""
     return select(xp, input <= threshold, input.dtype.type(value), input)
 
 
-threshold.rules(input=lambda F, g, input, threshold: F.keep(g, ~(input <= threshold)))
+threshold.rules(input=blockwise(lambda F, g, input, threshold: F.keep(g, ~(input <= threshold))))
 
 
 @public(method=False, name="threshold")

@@ -38,6 +38,7 @@ from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, check_same_device, copy, enable_grad, fit, modes
 
 ndarray = np.ndarray
+new = object.__new__
 
 REGISTRY: dict[str, Op] = {}
 METHODS: dict[str, Any] = {}
@@ -361,6 +362,9 @@ class Op:
 
     def on_arrays(self, *args: Any) -> Any:
         """The forward on raw arrays, as gradient rules call it."""
+        first = args[0]
+        if first.__class__ is ndarray and first.dtype.itemsize != 2 and not self.aux and not self.kernels:
+            return self.forward(np, *args)  # what follows, the short way; the walk has silenced NumPy already
         result = self.compute(args, module_of(_first_array(args)), False)
         return result[0] if self.aux else result
 
@@ -396,18 +400,26 @@ class Op:
 
     def apply_with_aux(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> tuple[Any, Any]:
         """As ``apply``; also returns what the forward kept besides its result."""
-        inputs = as_tensors(self.name, inputs)
-        arrays = tuple(None if t is None else t._data for t in inputs)
-        first = _first_array(arrays)
-        xp = np if type(first) is ndarray else module_of(first)
-        wanted = tuple(t is not None and t._needs_grad for t in inputs) if modes.grad else ()
-        recording = True in wanted and self.differentiable
+        xp: Any = np
+        arrays: tuple[Any, ...] = ()
+        wanted: tuple[bool, ...] = ()
+        for t in inputs:
+            array = None if t is None else getattr(t, "_data", t)
+            if array.__class__ is not ndarray and t is not None or array is t:
+                inputs = as_tensors(self.name, inputs)
+                arrays = tuple(None if t is None else t._data for t in inputs)
+                wanted = tuple(t is not None and t._needs_grad for t in inputs)
+                xp = module_of(_first_array(arrays))
+                break
+            arrays += (array,)
+            wanted += (t is not None and t._needs_grad,)
+        recording = True in wanted and self.differentiable and modes.grad
         result = self.compute(arrays + params, xp, recording)
         aux = None
         if self.aux:
             result, aux = result
         several = self.outputs != 1
-        outs = [self._wrap(x, xp) for x in (result if several else (result,))]
+        outs = [self._wrap(x, xp) for x in result] if several else [self._wrap(result, xp)]
         if recording and outs:
             record(self, inputs, arrays, wanted, params, outs, aux, several)
         elif modes.inference:
@@ -419,9 +431,11 @@ class Op:
         return (tuple(outs) if several else outs[0]), aux
 
     def _wrap(self, array: Any, xp: Any) -> Any:
-        if isinstance(array, np.generic) or not hasattr(array, "dtype"):
+        if array.__class__ is not ndarray and (isinstance(array, np.generic) or not hasattr(array, "dtype")):
             array = xp.asarray(array)
-        return Tensor._wrap(array)
+        out = new(Tensor)
+        out._data = array
+        return out
 
 
 def record(
@@ -435,7 +449,7 @@ def record(
     several: bool,
 ) -> None:
     """Make the node of a call and hang it on its results."""
-    plan = op.plan(wanted)
+    plan = op._plans.get(wanted) or op.plan(wanted)
     parents: list[Any] = []
     slots: list[int] | None = None
     for k, t in enumerate(inputs):
@@ -444,57 +458,53 @@ def record(
             continue
         if t._base is not None:
             refresh_view(t)
-        node = t._node
-        if node is None:
-            parents.append(t)
-        else:
-            parents.append(node)
-            if t._slot:
-                slots = slots or [0] * len(inputs)
-                slots[k] = t._slot
-    node = OpNode(op, plan, parents, None, None)
+        parents.append(t._node or t)
+        if t._slot:
+            slots = slots or [0] * len(inputs)
+            slots[k] = t._slot
+    first = outs[0]._data
+    node = OpNode(op, plan, parents, first.shape, first.dtype)
     if slots:
         node.slots = tuple(slots)
-    values: list[Any] = []
-    versions: list[tuple[list[int], int]] = []
+    values: tuple[Any, ...] = ()
+    versions: tuple[tuple[list[int], int], ...] = ()
     for i in plan.saved_inputs:
-        values.append(arrays[i])
+        values += (arrays[i],)
         if arrays[i] is not None:
-            counter = inputs[i]._counter()
-            if inputs[i]._inference:
+            source = inputs[i]
+            counter = source._version_counter or source._counter()
+            if source._inference:
                 raise RuntimeError(
-                    "Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal tensor"
+                    "Inference tensors cannot be saved for backward. "
+                    "To work around you can make a clone to get a normal tensor"
                 )
-            versions.append((counter, counter[0]))
+            versions += ((counter, counter[0]),)
         else:
-            versions.append((FIXED, 0))
+            versions += ((FIXED, 0),)
     if plan.saves_out:
-        values.append(outs[0]._data)
+        values += (first,)
         counter = outs[0]._counter()
-        versions.append((counter, counter[0]))
+        versions += ((counter, counter[0]),)
     for i in plan.shapes:
-        values.append(arrays[i].shape)
+        values += (arrays[i].shape,)
     if plan.uses_aux:
-        values.append(aux)
-        if not versions:
-            versions.append((FIXED, 0))
-    values.extend(params)
-    node.values = tuple(values)
-    node.versions = tuple(versions)
+        values += (aux,)
+        versions = versions or ((FIXED, 0),)
+    node.values = values + params
+    node.versions = versions
     if len(outs) > 1:
         node.outputs = len(outs)
         node.shape = [t._data.shape for t in outs]
         node.dtype = [t._data.dtype for t in outs]
-    else:
-        node.shape = outs[0]._data.shape
-        node.dtype = outs[0]._data.dtype
     if modes.anomaly:
         node.remember_call()
     for k, out in enumerate(outs):
-        if out._data.dtype.kind == "f" or out._data.dtype.name == "bfloat16":
+        dtype = out._data.dtype
+        if dtype.kind == "f" or dtype.name == "bfloat16":
             out._node = node
-            out._slot = k
             out._needs_grad = True
+            if k:
+                out._slot = k
 
 
 FIXED = [0]

@@ -42,9 +42,9 @@ def contract(xp, input, other, /, left, right, out):
     size = {**dict(zip(left, input.shape, strict=True)), **dict(zip(right, other.shape, strict=True))}
     b, m, k, n = ([size[c] for c in group] for group in (batch, rows, summed, columns))
     stacks = [math.prod(b)] if b else []
-    a2 = _ordered(input, left, batch + rows + summed).reshape(*stacks, math.prod(m), math.prod(k))
-    b2 = _ordered(other, right, batch + summed + columns).reshape(*stacks, math.prod(k), math.prod(n))
-    found = matmul.forward(xp, a2, b2).reshape(*b, *m, *n)
+    a2 = _ordered(input, left, batch + rows + summed).reshape((*stacks, math.prod(m), math.prod(k)))
+    b2 = _ordered(other, right, batch + summed + columns).reshape((*stacks, math.prod(k), math.prod(n)))
+    found = matmul.forward(xp, a2, b2).reshape((*b, *m, *n))
     return _ordered(found, batch + rows + columns, out)
 
 

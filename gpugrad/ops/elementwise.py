@@ -6,13 +6,15 @@ Activations are in ``activation.py``, special functions in ``special.py``.
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, module_of
+from ..backend import cpu, dtypes, module_of
+from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
@@ -32,9 +34,61 @@ def zero(F: Any, g: Any) -> Any:
     return F.constant(module_of(array).zeros_like(array))
 
 
+def in_blocks(function: Callable[..., Any], *values: Any, row: int = 1) -> Any:
+    """``function(*values)`` on parts of large NumPy arrays that stay in cache while it makes its passes over them.
+
+    Args:
+        function: gives an array of the shape and dtype of its first argument, element by element or row by row.
+        values: arrays of one shape, and anything else, which goes with each part as it is.
+        row: how many elements have to stay together.
+    """
+    first = values[0]
+    if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
+        return function(*values)
+    cut = [v.__class__ is np.ndarray and v.ndim > 0 for v in values]
+    flat = []
+    for value, is_cut in zip(values, cut, strict=True):
+        if is_cut and (value.shape != first.shape or not value.flags.c_contiguous):
+            return function(*values)
+        flat.append(value.reshape(-1, row) if is_cut else value)
+    out = np.empty(first.shape, first.dtype)
+    rows = out.reshape(-1, row)
+    step = max(1, cpu.BLOCK // row)
+
+    def task(start: int, stop: int) -> None:
+        token = hush()
+        try:
+            for i in range(start, stop, step):
+                part = slice(i, min(i + step, stop))
+                rows[part] = function(*[v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)])
+        finally:
+            unhush(token)
+
+    cpu.parallel(task, len(rows), step)
+    return out
+
+
+def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An elementwise forward, or a rule on raw arrays, that makes several passes: done ``in_blocks``."""
+
+    @functools.wraps(function)
+    def wrapper(where: Any, first: Any, *rest: Any) -> Any:
+        if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
+            return function(where, first, *rest)
+        return in_blocks(functools.partial(function, where), first, *rest)
+
+    return wrapper
+
+
 def _bits(mask: Any, dtype: np.dtype) -> Any:
     """Integers of the dtype's size with all bits set where ``mask`` is."""
     return np.negative(mask.view(np.int8)).astype(f"i{dtype.itemsize}")
+
+
+def _select(first: Any, second: Any, mask: Any) -> Any:
+    kind = f"i{first.dtype.itemsize}"
+    a, b = first.view(kind), second.view(kind)
+    return (((a ^ b) & _bits(mask, first.dtype)) ^ b).view(first.dtype)
 
 
 def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
@@ -44,9 +98,11 @@ def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
     """
     if xp is not np or mask.size < 2048:
         return xp.where(mask, first, second)
-    kind = f"i{first.dtype.itemsize}"
-    a, b = first.view(kind), second.view(kind)
-    return (((a ^ b) & _bits(mask, first.dtype)) ^ b).view(first.dtype)
+    return in_blocks(_select, first, second, mask)
+
+
+def _keep(input: Any, mask: Any) -> Any:
+    return (_bits(mask, input.dtype) & input.view(f"i{input.dtype.itemsize}")).view(input.dtype)
 
 
 @op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
@@ -54,7 +110,7 @@ def keep(xp, input, mask, /):
     """``input`` where ``mask`` is true, else 0: exact for inf and NaN, which a product is not."""
     if xp is not np or mask.size < 1024:
         return xp.where(mask, input, input.dtype.type(0))
-    return (_bits(mask, input.dtype) & input.view(f"i{input.dtype.itemsize}")).view(input.dtype)
+    return in_blocks(_keep, input, mask)
 
 
 keep.rules(input=lambda F, g, mask: F.keep(g, mask))
@@ -116,7 +172,7 @@ def true_divide(xp, input, other, /):
 
 true_divide.rules(
     input=lambda F, g, other: g / other,
-    other=lambda F, g, other, out: -g * (out / other),
+    other=blockwise(lambda F, g, other, out: -g * (out / other)),
 )
 
 
@@ -127,7 +183,7 @@ def rdiv(xp, input, other, /):
 
 
 rdiv.rules(
-    input=lambda F, g, input, out: -g * (out / input),
+    input=blockwise(lambda F, g, input, out: -g * (out / input)),
     other=lambda F, g, input: g / input,
 )
 
@@ -308,7 +364,7 @@ def _pow_other(F: Any, g: Any, input: Any, other: Any, out: Any) -> Any:
     return g * F.keep(out * F.log(input), ~((input == 0) & (other >= 0)))
 
 
-pow.rules(input=_pow_input, other=_pow_other)
+pow.rules(input=blockwise(_pow_input), other=blockwise(_pow_other))
 
 
 @public()
@@ -329,7 +385,7 @@ def square(xp, input, /):
     return xp.power(input, 2) if input.dtype.kind == "b" else xp.multiply(input, input)
 
 
-square.rules(input=lambda F, g, input: g * (2 * input))
+square.rules(input=blockwise(lambda F, g, input: g * (2 * input)))
 
 
 @elementwise(samples=unary(0.5), promotes="float")
@@ -338,17 +394,18 @@ def sqrt(xp, input, /):
     return xp.sqrt(input)
 
 
-sqrt.rules(input=lambda F, g, out: g / (2 * out))
+sqrt.rules(input=blockwise(lambda F, g, out: g / (2 * out)))
 
 
 @elementwise(samples=unary(0.5), promotes="float")
+@blockwise
 def rsqrt(xp, input, /):
     """One over the square root of each element."""
     out = xp.sqrt(input, out=xp.empty_like(input))
     return xp.reciprocal(out, out=out)
 
 
-rsqrt.rules(input=lambda F, g, out: -0.5 * g * (out * out * out))
+rsqrt.rules(input=blockwise(lambda F, g, out: -0.5 * g * (out * out * out)))
 
 
 @elementwise(samples=unary(0.5), promotes="float")
@@ -357,7 +414,7 @@ def reciprocal(xp, input, /):
     return xp.reciprocal(input)
 
 
-reciprocal.rules(input=lambda F, g, out: -g * (out * out))
+reciprocal.rules(input=blockwise(lambda F, g, out: -g * (out * out)))
 
 
 @elementwise(samples=_tensors(0.5))
@@ -366,7 +423,10 @@ def hypot(xp, input, other, /):
     return xp.hypot(input, other)
 
 
-hypot.rules(input=lambda F, g, input, out: g * (input / out), other=lambda F, g, other, out: g * (other / out))
+hypot.rules(
+    input=blockwise(lambda F, g, input, out: g * (input / out)),
+    other=blockwise(lambda F, g, other, out: g * (other / out)),
+)
 
 
 # Exponentials and logarithms
@@ -387,7 +447,7 @@ def exp2(xp, input, /):
     return xp.exp2(input)
 
 
-exp2.rules(input=lambda F, g, out: g * (out * math.log(2)))
+exp2.rules(input=blockwise(lambda F, g, out: g * (out * math.log(2))))
 
 
 @elementwise(samples=unary(), promotes="float")
@@ -396,7 +456,7 @@ def expm1(xp, input, /):
     return xp.expm1(input)
 
 
-expm1.rules(input=lambda F, g, out: g * (out + 1))
+expm1.rules(input=blockwise(lambda F, g, out: g * (out + 1)))
 
 
 @elementwise(samples=unary(0.5), promotes="float")
@@ -414,7 +474,7 @@ def log2(xp, input, /):
     return xp.log2(input)
 
 
-log2.rules(input=lambda F, g, input: g / (input * math.log(2)))
+log2.rules(input=blockwise(lambda F, g, input: g / (input * math.log(2))))
 
 
 @elementwise(samples=unary(0.5), promotes="float")
@@ -423,7 +483,7 @@ def log10(xp, input, /):
     return xp.log10(input)
 
 
-log10.rules(input=lambda F, g, input: g / (input * math.log(10)))
+log10.rules(input=blockwise(lambda F, g, input: g / (input * math.log(10))))
 
 
 @elementwise(samples=unary(-0.5), promotes="float")
@@ -432,22 +492,22 @@ def log1p(xp, input, /):
     return xp.log1p(input)
 
 
-log1p.rules(input=lambda F, g, input: g / (input + 1))
+log1p.rules(input=blockwise(lambda F, g, input: g / (input + 1)))
 
 
 @elementwise(samples=_tensors(), promotes="float")
+@blockwise
 def logaddexp(xp, input, other, /):
     """``log(exp(input) + exp(other))`` without overflow on the way."""
     # In whole-array steps, which are vectorised where numpy.logaddexp is not.
-    smaller = xp.subtract(input, other)
-    smaller = xp.exp(-xp.abs(smaller))
+    smaller = xp.exp(-xp.abs(input - other))
     # Two equal infinities differ by NaN, and fmax takes the 0 instead.
     return xp.maximum(input, other) + xp.log1p(xp.fmax(smaller, 0))
 
 
 logaddexp.rules(
-    input=lambda F, g, input, other: g * F.sigmoid(input - other),
-    other=lambda F, g, input, other: g * F.sigmoid(other - input),
+    input=blockwise(lambda F, g, input, other: g * F.sigmoid(input - other)),
+    other=blockwise(lambda F, g, input, other: g * F.sigmoid(other - input)),
 )
 
 
@@ -462,8 +522,8 @@ def xlogy(xp, input, other, /):
 
 
 xlogy.rules(
-    input=lambda F, g, input, other: F.keep(F.xlogy(g, other), ~((input == 0) & (other <= 0))),
-    other=lambda F, g, input, other: g * (input / other),
+    input=blockwise(lambda F, g, input, other: F.keep(F.xlogy(g, other), ~((input == 0) & (other <= 0)))),
+    other=blockwise(lambda F, g, input, other: g * (input / other)),
 )
 
 
@@ -476,7 +536,7 @@ def sin(xp, input, /):
     return xp.sin(input)
 
 
-sin.rules(input=lambda F, g, input: g * F.cos(input))
+sin.rules(input=blockwise(lambda F, g, input: g * F.cos(input)))
 
 
 @elementwise(samples=unary(), promotes="float")
@@ -485,7 +545,7 @@ def cos(xp, input, /):
     return xp.cos(input)
 
 
-cos.rules(input=lambda F, g, input: -g * F.sin(input))
+cos.rules(input=blockwise(lambda F, g, input: -g * F.sin(input)))
 
 
 @elementwise(samples=unary(-1.0, 1.0), promotes="float")
@@ -494,7 +554,7 @@ def tan(xp, input, /):
     return xp.tan(input)
 
 
-tan.rules(input=lambda F, g, out: g * (1 + out * out))
+tan.rules(input=blockwise(lambda F, g, out: g * (1 + out * out)))
 
 
 @elementwise(samples=unary(-0.5, 0.5), promotes="float", aliases=("arcsin",))
@@ -503,7 +563,7 @@ def asin(xp, input, /):
     return xp.arcsin(input)
 
 
-asin.rules(input=lambda F, g, input: g * F.rsqrt(1 - input * input))
+asin.rules(input=blockwise(lambda F, g, input: g * F.rsqrt(1 - input * input)))
 
 
 @elementwise(samples=unary(-0.5, 0.5), promotes="float", aliases=("arccos",))
@@ -512,7 +572,7 @@ def acos(xp, input, /):
     return xp.arccos(input)
 
 
-acos.rules(input=lambda F, g, input: -g * F.rsqrt(1 - input * input))
+acos.rules(input=blockwise(lambda F, g, input: -g * F.rsqrt(1 - input * input)))
 
 
 @elementwise(samples=unary(), promotes="float", aliases=("arctan",))
@@ -521,7 +581,7 @@ def atan(xp, input, /):
     return xp.arctan(input)
 
 
-atan.rules(input=lambda F, g, input: g / (1 + input * input))
+atan.rules(input=blockwise(lambda F, g, input: g / (1 + input * input)))
 
 
 def _square_sum(input: Any, other: Any) -> Any:
@@ -537,8 +597,8 @@ def atan2(xp, input, other, /):
 
 
 atan2.rules(
-    input=lambda F, g, input, other: g * (other / _square_sum(input, other)),
-    other=lambda F, g, input, other: -g * (input / _square_sum(input, other)),
+    input=blockwise(lambda F, g, input, other: g * (other / _square_sum(input, other))),
+    other=blockwise(lambda F, g, input, other: -g * (input / _square_sum(input, other))),
 )
 
 
@@ -548,7 +608,7 @@ def sinh(xp, input, /):
     return xp.sinh(input)
 
 
-sinh.rules(input=lambda F, g, input: g * F.cosh(input))
+sinh.rules(input=blockwise(lambda F, g, input: g * F.cosh(input)))
 
 
 @elementwise(samples=unary(), promotes="float")
@@ -557,7 +617,7 @@ def cosh(xp, input, /):
     return xp.cosh(input)
 
 
-cosh.rules(input=lambda F, g, input: g * F.sinh(input))
+cosh.rules(input=blockwise(lambda F, g, input: g * F.sinh(input)))
 
 
 @elementwise(samples=unary(), promotes="float")
@@ -566,7 +626,7 @@ def tanh(xp, input, /):
     return xp.tanh(input)
 
 
-tanh.rules(input=lambda F, g, out: g * (1 - out * out))
+tanh.rules(input=blockwise(lambda F, g, out: g * (1 - out * out)))
 
 
 @elementwise(samples=unary(), promotes="float", aliases=("arcsinh",))
@@ -575,7 +635,7 @@ def asinh(xp, input, /):
     return xp.arcsinh(input)
 
 
-asinh.rules(input=lambda F, g, input: g * F.rsqrt(input * input + 1))
+asinh.rules(input=blockwise(lambda F, g, input: g * F.rsqrt(input * input + 1)))
 
 
 @elementwise(samples=unary(1.5, 3.0), promotes="float", aliases=("arccosh",))
@@ -584,7 +644,7 @@ def acosh(xp, input, /):
     return xp.arccosh(input)
 
 
-acosh.rules(input=lambda F, g, input: g * F.rsqrt(input * input - 1))
+acosh.rules(input=blockwise(lambda F, g, input: g * F.rsqrt(input * input - 1)))
 
 
 @elementwise(samples=unary(-0.5, 0.5), promotes="float", aliases=("arctanh",))
@@ -593,7 +653,7 @@ def atanh(xp, input, /):
     return xp.arctanh(input)
 
 
-atanh.rules(input=lambda F, g, input: g / (1 - input * input))
+atanh.rules(input=blockwise(lambda F, g, input: g / (1 - input * input)))
 
 
 # Signs and rounding
@@ -605,7 +665,7 @@ def abs(xp, input, /):
     return xp.abs(input)
 
 
-abs.rules(input=lambda F, g, input: g * F.sign(input))
+abs.rules(input=blockwise(lambda F, g, input: g * F.sign(input)))
 
 
 @elementwise(samples=unary(), aliases=("sgn",))
@@ -687,8 +747,8 @@ def maximum(xp, input, other, /):
 
 
 maximum.rules(
-    input=lambda F, g, input, other: F.keep(g, ~(input <= other)) + F.keep(0.5 * g, input == other),
-    other=lambda F, g, input, other: F.keep(g, ~(other <= input)) + F.keep(0.5 * g, input == other),
+    input=blockwise(lambda F, g, input, other: F.keep(g, ~(input <= other)) + F.keep(0.5 * g, input == other)),
+    other=blockwise(lambda F, g, input, other: F.keep(g, ~(other <= input)) + F.keep(0.5 * g, input == other)),
 )
 
 
@@ -699,8 +759,8 @@ def minimum(xp, input, other, /):
 
 
 minimum.rules(
-    input=lambda F, g, input, other: F.keep(g, ~(input >= other)) + F.keep(0.5 * g, input == other),
-    other=lambda F, g, input, other: F.keep(g, ~(other >= input)) + F.keep(0.5 * g, input == other),
+    input=blockwise(lambda F, g, input, other: F.keep(g, ~(input >= other)) + F.keep(0.5 * g, input == other)),
+    other=blockwise(lambda F, g, input, other: F.keep(g, ~(other >= input)) + F.keep(0.5 * g, input == other)),
 )
 
 
@@ -762,7 +822,17 @@ def _clamp_max(F: Any, g: Any, input: Any, min: Any, max: Any) -> Any:
     return F.keep(g, input > max if min is None else (input > max) | (min > max))
 
 
-clamp.rules(input=_clamp_input, min=_clamp_min, max=_clamp_max)
+clamp.rules(input=blockwise(_clamp_input), min=blockwise(_clamp_min), max=blockwise(_clamp_max))
+
+
+@elementwise(samples=lambda t: _clamps(t)[:3], torch="clamp", public=False)
+@blockwise
+def clamp_numbers(xp, input, /, min, max):
+    """As ``clamp``, with bounds that are numbers."""
+    return clamp.forward(xp, input, min, max)
+
+
+clamp_numbers.rules(input=blockwise(_clamp_input))
 
 
 @public()
@@ -774,19 +844,22 @@ def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """
     if min is None and max is None:
         raise RuntimeError("clamp: at least one of 'min' or 'max' must not be None")
+    plain = (float, int, type(None))
+    if min.__class__ in plain and max.__class__ in plain and input.is_floating_point():
+        return clamp_numbers(input, min, max)
     return clamp(input, min, max)
 
 
 @public()
 def clamp_min(input: Any, min: Any) -> Any:
     """The elements raised to ``min`` where they are below it."""
-    return clamp(input, min, None)
+    return _clamp(input, min, None)
 
 
 @public()
 def clamp_max(input: Any, max: Any) -> Any:
     """The elements lowered to ``max`` where they are above it."""
-    return clamp(input, None, max)
+    return _clamp(input, None, max)
 
 
 # Selection and interpolation

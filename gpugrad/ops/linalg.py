@@ -168,6 +168,21 @@ def _cholesky_rule(F: Any, g: Any, out: Any) -> Any:
 cholesky.rules(input=_cholesky_rule)
 
 
+def _same_signs(torch: Any, values: Any, vectors: Any, wanted: Any) -> Any:
+    """PyTorch's eigenvectors with the signs that NumPy gives them; both are right."""
+    return values, vectors * torch.sign((vectors.detach() * torch.tensor(wanted)).sum(-2, keepdim=True))
+
+
+def _torch_svd(torch: Any, x: Any) -> Any:
+    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    wanted = np.linalg.svd(x.detach().numpy(), full_matrices=False)[0]
+    return (
+        u * (signs := torch.sign((u.detach() * torch.tensor(wanted)).sum(-2))).unsqueeze(-2),
+        s,
+        vh * signs.unsqueeze(-1),
+    )
+
+
 @op(
     outputs=2,
     aux=True,
@@ -207,7 +222,7 @@ qr.aux_rule(lambda F, input: F.qr(input))
     outputs=2,
     aux=True,
     samples=lambda t: [(_definite(t, 3, 3),), (_definite(t, 2, 2, 2),)],
-    torch=lambda torch, x: torch.linalg.eigh(x),
+    torch=lambda torch, x: _same_signs(torch, *torch.linalg.eigh(x), np.linalg.eigh(x.detach().numpy())[1]),
     tests=_low_precision(not_the_derivative=(0, 1)),
 )
 def eigh(xp, input, /, recording):
@@ -225,7 +240,8 @@ def _eigh_rule(F, g, wanted, aux):
     inner = 0 if g[0] is None else _on_diagonal(F, g[0])
     if g[1] is not None:
         inner = inner + F.matmul(_t(F, vectors), g[1]) * _inverse_gaps(F, values)
-    return (F.matmul(F.matmul(vectors, inner), _t(F, vectors)),)
+    found = F.matmul(F.matmul(vectors, inner), _t(F, vectors))
+    return (0.5 * (found + _t(F, found)),)
 
 
 eigh.aux_rule(lambda F, input: F.eigh(input))
@@ -252,7 +268,7 @@ def _inverse_gaps(F: Any, values: Any) -> Any:
         (_definite(t, 3, 3)[:2] * 1.0,),
         (_definite(t, 2, 3, 3)[:, :, :2] * 1.0,),
     ],
-    torch=lambda torch, x: torch.linalg.svd(x, full_matrices=False),
+    torch=lambda torch, x: _torch_svd(torch, x),
     tests=_low_precision(),
 )
 def svd(xp, input, /, recording):

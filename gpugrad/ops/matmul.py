@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,17 @@ def _swapped(F: Any, x: Any) -> Any:
     return F.permute(x, (*range(n - 2), n - 1, n - 2))
 
 
+def _rows(F: Any, x: Any) -> Any:
+    """All dimensions but the last made one."""
+    return x if x.ndim == 2 else F.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def _product(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` with few calls of BLAS, and float16 summed in float32."""
-    if a.dtype.itemsize == 2 and a.dtype.kind not in "iub":
-        wide = np.dtype("float32")
-        return _product(xp, a.astype(wide), b.astype(wide)).astype(a.dtype)
-    if b.ndim == 2 and a.ndim > 2:
-        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
+    if a.ndim > 2 and b.ndim == 2:
+        return _product(xp, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
+    if a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
+        return xp.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     return xp.matmul(a, b)
 
 
@@ -44,19 +49,38 @@ def _matmul_samples(t: Any) -> list[Any]:
 
 @op(samples=_matmul_samples)
 def matmul(xp, input, other, /):
+    """The matrix product, batched and broadcast over all but the last two dimensions.
+
+    Raises:
+        RuntimeError: the shapes do not fit, or the elements are booleans.
+    """
     if input.dtype.kind == "b":
         raise RuntimeError("matmul is not implemented for bool tensors; convert them first")
-    if not input.shape[-1]:
-        # NumPy's product over nothing is right, its shape included, but for flattened batches.
-        return xp.matmul(input, other)
-    return _product(xp, input, other)
+    try:
+        return _product(xp, input, other)
+    except ValueError:
+        raise _shape_error(input.shape, other.shape) from None
+
+
+def _shape_error(x: tuple[int, ...], y: tuple[int, ...]) -> RuntimeError:
+    if not x or not y:
+        return RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(x)}D and {len(y)}D")
+    if x[-1] == y[-2 if len(y) > 1 else -1]:
+        return RuntimeError(f"matmul: the batch sizes of the shapes {x} and {y} do not broadcast")
+    if len(x) > 2 and len(y) > 2:
+        return RuntimeError(f"matmul: the inner sizes of the shapes {x} and {y} do not match")
+    a, b = (math.prod(x[:-1]), x[-1]), (math.prod(y[:-1]) if len(y) != 1 else y[0], y[-1] if len(y) > 1 else 1)
+    return RuntimeError(
+        f"mat1 and mat2 shapes cannot be multiplied ({a[0]}x{a[1]} and {b[0]}x{b[1]}); the operands have the shapes "
+        f"{tuple(x)} and {tuple(y)}"
+    )
 
 
 def _matmul_input(F, g, other, input_shape, other_shape):
     if len(other_shape) == 1:
         return g * other if len(input_shape) == 1 else F.reshape(g, (*g.shape, 1)) * other
     if len(input_shape) == 1:
-        return F.matmul(other, F.reshape(g, (*g.shape, 1))).reshape((*other_shape[:-2], other_shape[-2]))
+        return F.reshape(F.matmul(other, F.reshape(g, (*g.shape, 1))), other_shape[:-1])
     return F.matmul(g, _swapped(F, other))
 
 
@@ -65,22 +89,22 @@ def _matmul_other(F, g, input, input_shape, other_shape):
         column = F.reshape(input, (input_shape[0], 1))
         return g * input if len(other_shape) == 1 else column * F.reshape(g, (*g.shape[:-1], 1, g.shape[-1]))
     if len(other_shape) == 1:
-        return F.matmul(F.reshape(g, (-1,)), F.reshape(input, (-1, input_shape[-1])))
-    if len(other_shape) == 2 and len(input_shape) > 2:
-        input, g = F.reshape(input, (-1, input_shape[-1])), F.reshape(g, (-1, other_shape[-1]))
+        return F.matmul(F.reshape(g, (math.prod(g.shape),)), _rows(F, input))
+    if len(other_shape) == 2:
+        return F.matmul(F.permute(_rows(F, input), (1, 0)), _rows(F, g))
     return F.matmul(_swapped(F, input), g)
 
 
 matmul.rules(input=_matmul_input, other=_matmul_other)
 
 
-def _operands(name: str, *operands: Any) -> list[Any]:
-    tensors = list(as_tensors(name, operands))
-    first = tensors[0]
-    for t in tensors[1:]:
-        if t.dtype != first.dtype:
+def _operands(name: str, *operands: Any) -> Any:
+    tensors = as_tensors(name, operands)
+    dtype = tensors[0]._data.dtype
+    for t in tensors:
+        if t._data.dtype is not dtype and t._data.dtype != dtype:
             raise RuntimeError(
-                f"{name}: expected m1 and m2 to have the same dtype, but got: {first.dtype} != {t.dtype}; convert one with .to()"
+                f"{name}: expected m1 and m2 to have the same dtype, but got: {dtype} != {t.dtype}; convert with .to()"
             )
     return tensors
 
@@ -94,21 +118,7 @@ def _matmul(input: Any, other: Any) -> Any:
     Raises:
         RuntimeError: the inner sizes or the batch sizes do not match, an operand is 0-d, or the dtypes differ.
     """
-    a, b = _operands("matmul", input, other)
-    x, y = a._data.shape, b._data.shape
-    if not x or not y:
-        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(x)}D and {len(y)}D")
-    if x[-1] != y[-2 if len(y) > 1 else -1]:
-        if len(x) <= 2 and len(y) <= 2 and len(x) + len(y) > 2:
-            shown = ["x".join(map(str, s)) for s in (x, y)]
-            raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({shown[0]} and {shown[1]})")
-        raise RuntimeError(f"matmul: the inner sizes of the shapes {x} and {y} do not match")
-    if len(x) > 2 and len(y) > 2:
-        try:
-            np.broadcast_shapes(x[:-2], y[:-2])
-        except ValueError:
-            raise RuntimeError(f"matmul: the batch sizes of the shapes {x} and {y} do not broadcast") from None
-    return matmul(a, b)
+    return matmul(*_operands("matmul", input, other))
 
 
 def _rmatmul(self: Any, other: Any) -> Any:
@@ -121,9 +131,13 @@ METHODS["__rmatmul__"] = _rmatmul
 def _ranked(name: str, input: Any, other: Any, ranks: tuple[int, int]) -> Any:
     a, b = _operands(name, input, other)
     if (a.ndim, b.ndim) != ranks:
-        raise RuntimeError(f"{name}: expected tensors of {ranks[0]} and {ranks[1]} dimensions, but got {a.ndim} and {b.ndim}")
+        raise RuntimeError(
+            f"{name}: expected tensors of {ranks[0]} and {ranks[1]} dimensions, but got {a.ndim} and {b.ndim}"
+        )
     if name == "bmm" and a.shape[0] != b.shape[0]:
-        raise RuntimeError(f"bmm: expected batches of one size, but got the shapes {tuple(a.shape)} and {tuple(b.shape)}")
+        raise RuntimeError(
+            f"bmm: expected batches of one size, but got the shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     return _matmul(a, b)
 
 
@@ -215,19 +229,31 @@ def _linear_samples(t: Any) -> list[Any]:
 
 @op(samples=_linear_samples, torch="nn.functional.linear")
 def linear(xp, input, weight, bias, /):
-    out = _product(xp, input, weight.T) if input.shape[-1] else xp.matmul(input, weight.T)
+    """``input @ weight.T + bias``: (..., in), (out, in) and (out,) to (..., out).
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    x, w = input.shape, weight.shape
+    if len(w) != 2 or not x or x[-1] != w[1]:
+        shown = " and ".join(f"{math.prod(s[:-1])}x{s[-1] if s else 1}" for s in (x, w[::-1]))
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({shown}): linear got an input of shape {x} and a weight of shape "
+            f"{w}, (out, in)"
+        )
+    out = _product(xp, input, weight.T)
     if bias is not None:
+        if bias.shape not in ((w[0],), (1,), ()):
+            raise RuntimeError(f"linear: expected a bias of shape ({w[0]},), but got {bias.shape}")
         out += bias
     return out
 
 
-def _linear_weight(F, g, input):
-    if g.ndim != 2:
-        g, input = F.reshape(g, (-1, g.shape[-1])), F.reshape(input, (-1, input.shape[-1]))
-    return F.matmul(F.permute(g, (1, 0)), input)
-
-
-linear.rules(input=lambda F, g, weight: F.matmul(g, weight), weight=_linear_weight, bias=lambda F, g: g)
+linear.rules(
+    input=lambda F, g, weight: F.matmul(g, weight),
+    weight=lambda F, g, input: F.matmul(F.permute(_rows(F, g), (1, 0)), _rows(F, input)),
+    bias=lambda F, g: g,
+)
 
 
 def checked_linear(input: Any, weight: Any, bias: Any = None) -> Any:
@@ -236,15 +262,6 @@ def checked_linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Raises:
         RuntimeError: the shapes or dtypes do not fit.
     """
-    operands = (input, weight) if bias is None else (input, weight, bias)
-    tensors = _operands("linear", *operands)
-    x, w = tensors[0]._data.shape, tensors[1]._data.shape
-    if len(w) != 2 or not x or x[-1] != w[1]:
-        shown = f"{'x'.join(map(str, x[:-1])) or '1'}x{x[-1] if x else 1}"
-        raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({shown} and {'x'.join(map(str, w[::-1]))}): "
-            f"linear got an input of shape {x} and a weight of shape {w}, (out, in)"
-        )
-    if bias is not None and tensors[2]._data.shape not in ((w[0],), (1,), ()):
-        raise RuntimeError(f"linear: expected a bias of shape ({w[0]},), but got {tensors[2]._data.shape}")
-    return linear(tensors[0], tensors[1], None if bias is None else tensors[2])
+    if bias is None:
+        return linear(*_operands("linear", input, weight), None)
+    return linear(*_operands("linear", input, weight, bias))

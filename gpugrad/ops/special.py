@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..backend import cpu
-from ..backend.quiet import hush, unhush
-from .elementwise import select
+from .elementwise import blockwise, select
 from .pointwise import elementwise, unary
 
 # erf and erfc are approximated as follows; the coefficients were computed with 50 digits, lowest power first.
@@ -48,29 +46,6 @@ def _polynomial(xp: Any, coefficients: Sequence[float], x: Any) -> Any:
     return out
 
 
-def in_blocks(xp: Any, function: Callable[..., Any], *inputs: Any) -> Any:
-    """``function(xp, *inputs)`` on flat parts of arrays of one shape, so small that its passes stay in cache."""
-    if not inputs[0].ndim:
-        return function(xp, *[x.reshape(1) for x in inputs]).reshape(())
-    size = inputs[0].size
-    if xp is not np or size <= cpu.BLOCK:
-        return function(xp, *inputs)
-    flat = [np.reshape(x, -1) for x in inputs]
-    out = np.empty(size, inputs[0].dtype)
-
-    def task(start: int, stop: int) -> None:
-        token = hush()
-        try:
-            for i in range(start, stop, cpu.BLOCK):
-                j = min(i + cpu.BLOCK, stop)
-                out[i:j] = function(np, *[x[i:j] for x in flat])
-        finally:
-            unhush(token)
-
-    cpu.parallel(task, size)
-    return out.reshape(inputs[0].shape)
-
-
 def _near(xp: Any, x: Any) -> Any:
     return x * _polynomial(xp, _NEAR, x * x)
 
@@ -101,107 +76,68 @@ def _erfc(xp: Any, x: Any) -> Any:
 
 
 @elementwise(samples=unary(), promotes="float")
+@blockwise
 def erf(xp, input, /):
     """The error function of each element."""
-    return in_blocks(xp, _erf, input)
+    return _erf(xp, input)
 
 
-erf.rules(input=lambda F, g, input: g * (2 / math.sqrt(math.pi) * F.exp(-(input * input))))
+erf.rules(input=blockwise(lambda F, g, input: g * (F.exp(-(input * input)) * (2 / math.sqrt(math.pi)))))
 
 
 @elementwise(samples=unary(), promotes="float")
+@blockwise
 def erfc(xp, input, /):
     """1 - erf(x) of each element, without the cancellation for large x."""
-    return in_blocks(xp, _erfc, input)
+    return _erfc(xp, input)
 
 
-erfc.rules(input=lambda F, g, input: g * (-2 / math.sqrt(math.pi) * F.exp(-(input * input))))
+erfc.rules(input=blockwise(lambda F, g, input: g * (F.exp(-(input * input)) * (-2 / math.sqrt(math.pi)))))
 
 # The tanh form of the Gaussian error linear unit (Hendrycks and Gimpel, 2016): its inner function is
 # _OUTER * (x + _CUBIC * x^3).
 _OUTER, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
-def _twice_normal(xp: Any, x: Any, approximate: str) -> Any:
-    """Twice the normal distribution function less 1, or its approximation."""
+def _gelu(xp: Any, x: Any, approximate: str) -> Any:
     if approximate == "none":
-        return _erf(xp, x * math.sqrt(0.5))
-    inner = x * x
-    inner *= _OUTER * _CUBIC
-    inner += _OUTER
-    inner *= x
-    return xp.tanh(inner, out=inner)
-
-
-def _gelu(approximate: str) -> Callable[..., Any]:
-    def function(xp: Any, x: Any) -> Any:
-        out = _twice_normal(xp, x, approximate)
-        out += 1
+        out = _erf(xp, x * math.sqrt(0.5))
+    else:
+        out = xp.multiply(x, x, out=xp.empty_like(x))
+        out *= _OUTER * _CUBIC
+        out += _OUTER
         out *= x
-        out *= 0.5
-        return out
-
-    return function
-
-
-def _gelu_slope(approximate: str) -> Callable[..., Any]:
-    def function(xp: Any, g: Any, x: Any) -> Any:
-        out = _twice_normal(xp, x, approximate)
-        square = x * x
-        if approximate == "none":
-            density = xp.exp(square * -0.5)
-            density *= _OUTER
-        else:
-            density = 1 - out * out
-            square *= 3 * _OUTER * _CUBIC
-            square += _OUTER
-            density *= square
-        density *= x
-        out += 1
-        out += density
-        out *= g
-        out *= 0.5
-        return out
-
-    return function
-
-
-def _activations(t: Any) -> list[Any]:
-    return [(t(2, 3), "none"), (t(2, 3), "tanh"), (t(), "none")]
+        xp.tanh(out, out=out)
+    out += 1
+    out *= x
+    out *= 0.5
+    return out
 
 
 @elementwise(
-    samples=_activations,
+    samples=lambda t: [(t(2, 3), "none"), (t(2, 3), "tanh"), (t(), "tanh")],
     torch=lambda torch, x, approximate: torch.nn.functional.gelu(x, approximate=approximate),
     promotes="float",
     public=False,
 )
+@blockwise
 def gelu(xp, input, /, approximate):
     """``x`` times the normal distribution function of x; ``approximate`` is "none" or "tanh"."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', but got {approximate!r}")
-    return in_blocks(xp, _gelu(approximate), input)
+    return _gelu(xp, input, approximate)
 
 
-gelu.rules(input=lambda F, g, input, approximate: F.gelu_slope(g, input, approximate))
-
-
-@elementwise(samples=lambda t: [(t(2, 3), t(2, 3), "none"), (t(2, 3), t(2, 3), "tanh")], torch=None, public=False)
-def gelu_slope(xp, input, x, /, approximate):
-    """``input`` times the derivative of gelu at ``x``."""
-    return in_blocks(xp, _gelu_slope(approximate), input, x)
-
-
-def _gelu_curvature(F: Any, x: Any, approximate: str) -> Any:
-    """The second derivative of gelu."""
+def _gelu_rule(F: Any, g: Any, input: Any, approximate: str) -> Any:
+    square = input * input
     if approximate == "none":
-        return F.exp(-0.5 * (x * x)) * ((2 - x * x) * (0.5 * _OUTER))
-    slope = _OUTER * (1 + 3 * _CUBIC * (x * x))
-    t = F.tanh(_OUTER * (x + _CUBIC * (x * x * x)))
-    return (1 - t * t) * (slope + x * (3 * _OUTER * _CUBIC * x - t * (slope * slope)))
+        distribution = F.erf(input * math.sqrt(0.5))
+        density = F.exp(square * -0.5) * _OUTER
+    else:
+        distribution = F.tanh(input * (square * (_OUTER * _CUBIC) + _OUTER))
+        density = (1 - distribution * distribution) * (square * (3 * _OUTER * _CUBIC) + _OUTER)
+    # Both twice what they are called, which saves a pass.
+    return g * ((1 + distribution + density * input) * 0.5)
 
 
-gelu_slope.rules(
-    input=lambda F, g, x, approximate: F.gelu_slope(g, x, approximate),
-    x=lambda F, g, input, x, approximate: g * (input * _gelu_curvature(F, x, approximate)),
-)
+gelu.rules(input=blockwise(_gelu_rule))

@@ -226,7 +226,7 @@ class Adam(FlatOptimizer):
         g = effective_gradient(xp, p, g, scratch[0], decay, maximize)
         _track(xp, state[0], g, 1 - beta1, t)
         _track_square(xp, state[1], g, beta2, t)
-        xp.sqrt(state[1] if len(state) == 2 else xp.maximum(state[2], state[1], state[2]), t)
+        xp.sqrt(state[1] if len(state) == 2 else xp.maximum(state[2], state[1], out=state[2]), t)
         if scales is not None and p.dtype.itemsize > 2:
             xp.multiply(t, scales[0], t)
             xp.add(t, scales[1], t)

@@ -87,7 +87,8 @@ class _Bucket:
         self.steps = np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
         self.views: list[Array] = []
         self.entries: list[State | None] = []
-        self.contents: list[list[int]] = []
+        self.contents: list[list[Any]] = []  # of the entries; held, so that their ids are not used again
+        self.ids: list[list[int]] = []
         flat: list[Array] = []
         for k, p in enumerate(self.params):
             if k < self.moved:
@@ -107,6 +108,7 @@ class _Bucket:
         if not (self.names or counts):
             self.entries.append(None)
             self.contents.append([])
+            self.ids.append([])
             return
         entry = state.setdefault(self.params[k], {})
         known = all(isinstance(entry.get(name), Tensor) for name in self.names)
@@ -119,7 +121,8 @@ class _Bucket:
                 view[...] = transfer(entry[name]._data, self.device)
             entry[name] = Tensor._wrap(view)
         self.entries.append(entry)
-        self.contents.append([*map(id, entry.values())])
+        self.contents.append([*entry.values()])
+        self.ids.append([*map(id, entry.values())])
 
     def _cut(self, flat: list[Array], values: Array, block: int, scratch: int) -> list[_Block]:
         """Stretches of at most ``block`` elements: parts of a parameter, or several that lie side by side."""
@@ -151,7 +154,7 @@ class _Bucket:
         """Whether a parameter's values and state are still where this bucket put them."""
         ours = self.entries[k]
         if names != self.names or (
-            ours is not None and (entry is not ours or [*map(id, entry.values())] != self.contents[k])
+            ours is not None and (entry is not ours or [*map(id, entry.values())] != self.ids[k])
         ):
             return False
         return self.params[k]._data is self.views[k] or self._adopt(k)

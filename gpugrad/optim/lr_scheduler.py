@@ -152,9 +152,8 @@ class LRScheduler:
         """
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(
-                "Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the "
-                "opposite order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do this will skip the first value "
-                "of the learning rate schedule.",
+                "Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the other "
+                "order: otherwise the first value of the learning rate schedule is skipped.",
                 UserWarning,
                 stacklevel=2,
             )

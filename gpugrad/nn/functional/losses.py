@@ -1,0 +1,667 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from ...backend import dtypes
+from ...ops import FUNCTIONS, REGISTRY
+from ...ops.core import as_tensors
+from ...tensor import Tensor
+from .activations import log_softmax, logsigmoid
+from .layers import pairwise_distance
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
+    "cross_entropy",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "margin_ranking_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+]
+
+
+def _reduction(reduction: str, size_average: bool | None = None, reduce: bool | None = None, *more: str) -> str:
+    """The reduction asked for, in the present way or in PyTorch's old one.
+
+    Raises:
+        ValueError: there is no such reduction.
+    """
+    if size_average is not None or reduce is not None:
+        size_average = True if size_average is None else size_average
+        reduction = "none" if reduce is False else "mean" if size_average else "sum"
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use reduction={reduction!r} instead.", stacklevel=3
+        )
+    if reduction not in ("none", "mean", "sum", *more):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    return reduction
+
+
+def _reduced(values: Tensor, reduction: str) -> Tensor:
+    return values.mean() if reduction == "mean" else values.sum() if reduction == "sum" else values
+
+
+def _floats(name: str, *tensors: Any) -> list[Any]:
+    """Tensors, in their common dtype.
+
+    Raises:
+        NotImplementedError: that is not a floating-point dtype.
+    """
+    found = list(as_tensors(name, tensors))
+    dtype = dtypes.result_type(*[(t.dtype, 2) for t in found])
+    if not dtypes.is_floating(dtype):
+        raise NotImplementedError(f"{name} is not implemented for {dtype} tensors; convert them with .float()")
+    return [t if t.dtype == dtype else t.to(dtype) for t in found]
+
+
+def _pair(name: str, input: Any, target: Any) -> list[Any]:
+    input, target = _floats(name, input, target)
+    if input.shape != target.shape:
+        warnings.warn(
+            f"{name}: Using a target size ({tuple(target.shape)}) that is different to the input size "
+            f"({tuple(input.shape)}). This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
+            stacklevel=3,
+        )
+        try:
+            input, target = FUNCTIONS["broadcast_tensors"](input, target)
+        except RuntimeError as error:
+            raise RuntimeError(f"{name}: {error}") from None
+    return [input, target]
+
+
+def _weighted(values: Tensor, weight: Tensor, reduction: str) -> Tensor:
+    """Losses with a weight for each: their mean is divided by the weights' sum.
+
+    Raises:
+        ValueError: there is not one weight for each.
+    """
+    if weight.shape != values.shape:
+        raise ValueError(
+            f"Weights and input must have the same size, but got {tuple(weight.shape)} and {tuple(values.shape)}."
+        )
+    values = values * weight
+    return values.sum() / weight.sum() if reduction == "mean" else _reduced(values, reduction)
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The squared difference of ``input`` and ``target``.
+
+    Args:
+        reduction: "mean" or "sum" over all elements, or "none".
+        weight: of each element; "mean" then divides by their sum.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+        ValueError: the reduction is unknown, or the weights have another shape.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = _pair("mse_loss", input, target)
+    if weight is None:
+        return REGISTRY["mse_loss"](input, target, reduction)
+    return _weighted(REGISTRY["mse_loss"](input, target, "none"), weight, reduction)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """The absolute difference of ``input`` and ``target``; for the arguments see :func:`mse_loss`."""
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = _pair("l1_loss", input, target)
+    if weight is None:
+        return REGISTRY["l1_loss"](input, target, reduction)
+    return _weighted(REGISTRY["l1_loss"](input, target, "none"), weight, reduction)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """Half the squared difference where that is at most ``delta``, beyond that a straight line (Huber 1964).
+
+    Raises:
+        RuntimeError: ``delta`` is not positive, or the shapes do not fit.
+        ValueError: the reduction is unknown, or the weights have another shape.
+    """
+    reduction = _reduction(reduction)
+    if delta <= 0:
+        raise RuntimeError(f"huber_loss does not support non-positive values for delta, got {delta}.")
+    input, target = _pair("huber_loss", input, target)
+    if weight is None:
+        return REGISTRY["huber_loss"](input, target, delta, reduction)
+    if weight.shape != input.shape:
+        raise ValueError(
+            f"Weights and input must have the same size, but got {tuple(weight.shape)} and {tuple(input.shape)}."
+        )
+    return _reduced(REGISTRY["huber_loss"](input, target, delta, "none") * weight, reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """:func:`huber_loss` with ``delta=beta``, divided by ``beta``; with ``beta=0`` the absolute difference.
+
+    Raises:
+        RuntimeError: ``beta`` is negative, or the shapes do not fit.
+        ValueError: the reduction is unknown.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    if beta < 0:
+        raise RuntimeError(f"smooth_l1_loss does not support negative values for beta, got {beta}.")
+    input, target = _pair("smooth_l1_loss", input, target)
+    if beta == 0:
+        return REGISTRY["l1_loss"](input, target, reduction)
+    loss = REGISTRY["huber_loss"](input, target, beta, reduction)
+    return loss if beta == 1 else loss / beta
+
+
+def _class_rows(name: str, input: Any, target: Any, weight: Any) -> tuple[Any, Any, Any, bool]:
+    """Scores as (N, C, ...) and the classes or probabilities that belong to them; and whether N had to be added.
+
+    Raises:
+        ValueError, RuntimeError: they do not fit each other.
+    """
+    input, target, weight = as_tensors(name, (input, target, weight))
+    if not input.is_floating_point():
+        raise NotImplementedError(f"{name} is not implemented for {input.dtype} scores; convert them with .float()")
+    if not input.ndim:
+        raise RuntimeError(f"{name}: expected scores (C), (N, C) or (N, C, ...), but got a 0-d tensor")
+    single = input.ndim == 1
+    classes = input.shape[0 if single else 1]
+    if weight is not None:
+        if tuple(weight.shape) != (classes,):
+            raise RuntimeError(
+                f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
+                f"shape: {list(weight.shape)}"
+            )
+        if weight.dtype != input.dtype:
+            raise RuntimeError(f"{name}: expected weight of dtype {input.dtype}, but found {weight.dtype}")
+    if target.shape == input.shape:
+        return (input.unsqueeze(0), target.unsqueeze(0), weight, True) if single else (input, target, weight, False)
+    if target.dtype not in (dtypes.int64, dtypes.uint8):
+        raise RuntimeError(f"expected target dtype to be int64 or uint8, but got {target.dtype}; convert it with .long()")
+    if single:
+        if target._data.size != 1 or target.ndim > 1:
+            raise ValueError(f"Expected one target for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}.")
+        return input.unsqueeze(0), target.reshape(1), weight, target.ndim == 0
+    if not target.ndim or target.shape[0] != input.shape[0]:
+        raise ValueError(
+            f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
+            f"({target.shape[0] if target.ndim else 1})."
+        )
+    expected = (input.shape[0], *input.shape[2:])
+    if input.ndim == 2 and target.ndim > 1:
+        raise RuntimeError(
+            f"0D or 1D target tensor expected, multi-target not supported; got a target of shape {tuple(target.shape)}"
+        )
+    if tuple(target.shape) != expected:
+        raise RuntimeError(f"Expected target size {list(expected)}, got {list(target.shape)}")
+    return input, target, weight, False
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """How badly scores predict classes: minus the log-softmax of the right one.
+
+    Args:
+        input: scores (C), (N, C) or (N, C, ...), unnormalised.
+        target: the right class of each row, (), (N) or (N, ...) of int64; or probabilities in the shape of ``input``.
+        weight: (C), of each class; "mean" then divides by the sum of the targets' weights.
+        ignore_index: rows with this target do not count.
+        reduction: "mean" or "sum" over the rows, or "none".
+        label_smoothing: this share of each target is spread evenly over all classes.
+
+    Raises:
+        IndexError: a target is no class (on the CPU).
+        ValueError, RuntimeError: shapes or dtypes do not fit, or an argument is out of range.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    rows, target, weight, single = _class_rows("cross_entropy", input, target, weight)
+    if target.shape == rows.shape:
+        loss = _probabilities_loss(rows, target, weight, ignore_index, reduction, label_smoothing)
+    elif label_smoothing:
+        loss = _smoothed_loss(rows, target, weight, ignore_index, reduction, label_smoothing)
+    else:
+        loss = REGISTRY["cross_entropy"](rows, target, weight, ignore_index, reduction)
+    return loss.squeeze(0) if single and reduction == "none" else loss
+
+
+def _by_class(weight: Tensor, rows: Tensor) -> Tensor:
+    return weight.reshape(-1, *(1,) * (rows.ndim - 2))
+
+
+def _probabilities_loss(
+    rows: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
+    if not target.is_floating_point():
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
+    if ignore_index >= 0:
+        raise RuntimeError("ignore_index is not supported for floating point target")
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / rows.shape[1]
+    products = log_softmax(rows, 1) * target
+    values = -(products if weight is None else products * _by_class(weight, rows)).sum(1)
+    return values.sum() / values._data.size if reduction == "mean" and values._data.size else _reduced(values, reduction)
+
+
+def _smoothed_loss(
+    rows: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
+    logs = log_softmax(rows, 1)
+    loss = REGISTRY["nll_loss"](logs, target, weight, ignore_index, reduction)
+    ignored = target == ignore_index
+    even = -(logs if weight is None else logs * _by_class(weight, rows)).sum(1).masked_fill(ignored, 0.0)
+    if reduction == "mean":
+        if weight is None:
+            count = (~ignored).sum()
+        else:
+            count = weight[target.masked_fill(ignored, 0)].masked_fill(ignored, 0.0).sum()
+        even = even.sum() / count
+    else:
+        even = _reduced(even, reduction)
+    return loss * (1 - smoothing) + even * (smoothing / rows.shape[1])
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-probability of the right class; for the arguments see :func:`cross_entropy`.
+
+    Args:
+        input: log-probabilities (C), (N, C) or (N, C, ...).
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    rows, target, weight, single = _class_rows("nll_loss", input, target, weight)
+    if target.ndim == rows.ndim:
+        raise RuntimeError(f"nll_loss expects classes as targets, but got {target.dtype} of shape {tuple(target.shape)}")
+    loss = REGISTRY["nll_loss"](rows, target, weight, ignore_index, reduction)
+    return loss.squeeze(0) if single and reduction == "none" else loss
+
+
+def _between(name: str, what: str, t: Tensor) -> None:
+    # On a CUDA device looking would mean waiting for it.
+    if t._data.size and not t.is_cuda and not (t._data.min() >= 0 and t._data.max() <= 1):
+        raise RuntimeError(f"{name}: all elements of {what} should be between 0 and 1")
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-(t log(x) + (1 - t) log(1 - x))``, the logarithms not below -100.
+
+    Args:
+        input, target: probabilities, of one shape.
+        weight: of each element, broadcast.
+        reduction: "mean" or "sum" over all elements, or "none".
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+        RuntimeError: the dtypes differ, or an element is not between 0 and 1 (on the CPU).
+    """
+    name = "binary_cross_entropy"
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target, weight = as_tensors(name, (input, target, weight))
+    if target.shape != input.shape:
+        raise ValueError(
+            f"{name}: Using a target size ({tuple(target.shape)}) that is different to the input size "
+            f"({tuple(input.shape)}) is deprecated. Please ensure they have the same size."
+        )
+    if not input.is_floating_point() or target.dtype != input.dtype:
+        raise RuntimeError(f"{name}: Found dtype {target.dtype} but expected {input.dtype}; convert it with .to()")
+    _between(name, "input", input)
+    _between(name, "target", target)
+    if weight is None:
+        return REGISTRY[name](input, target, reduction)
+    return _reduced(REGISTRY[name](input, target, "none") * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """:func:`binary_cross_entropy` of the sigmoid of ``input``, stable wherever that is 0 or 1.
+
+    Args:
+        input: scores, unnormalised.
+        target: probabilities, of the same shape.
+        weight: of each element, broadcast.
+        reduction: "mean" or "sum" over all elements, or "none".
+        pos_weight: of the ``t log(x)`` part, broadcast: above 1 for more recall.
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+    """
+    name = "binary_cross_entropy_with_logits"
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = _floats(name, input, target)
+    if target.shape != input.shape:
+        raise ValueError(f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})")
+    if weight is None and pos_weight is None:
+        return REGISTRY[name](input, target, reduction)
+    if pos_weight is None:
+        values = REGISTRY[name](input, target, "none")
+    else:
+        values = (1 - target) * input - (1 + (pos_weight - 1) * target) * logsigmoid(input)
+    return _reduced(values if weight is None else values * weight, reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """The Kullback-Leibler divergence ``t (log(t) - x)``.
+
+    Args:
+        input: log-probabilities.
+        target: probabilities, or their logarithms with ``log_target``.
+        reduction: "batchmean" divides the sum by the first dimension's size, which is what the definition says;
+            else "mean" or "sum" over all elements, or "none".
+
+    Raises:
+        ValueError: the reduction is unknown.
+    """
+    reduction = _reduction(reduction, size_average, reduce, "batchmean")
+    if reduction == "mean" and size_average is None and reduce is None:
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
+            "only by the batch size, and aligns with the KL div math definition.",
+            stacklevel=2,
+        )
+    input, target = _floats("kl_div", input, target)
+    values = target.exp() * (target - input) if log_target else target.xlogy(target) - target * input
+    if reduction == "batchmean":
+        return values.sum() / input.shape[0] if input.ndim else values.sum()
+    return _reduced(values, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-likelihood of counts ``target`` under a Poisson distribution.
+
+    Args:
+        input: the logarithm of the distribution's mean, or the mean itself without ``log_input``.
+        full: add Stirling's approximation of log(target!) for targets above 1.
+        eps: added to a mean before its logarithm is taken.
+
+    Raises:
+        ValueError: the reduction is unknown.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = _floats("poisson_nll_loss", input, target)
+    values = input.exp() - target * input if log_input else input - target * (input + eps).log()
+    if full:
+        stirling = target * target.log() - target + 0.5 * (2 * math.pi * target).log()
+        values = values + stirling.masked_fill(target <= 1, 0.0)
+    return _reduced(values, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-likelihood of ``target`` under a normal distribution of mean ``input`` and variance ``var``.
+
+    Args:
+        var: the variance: a number, a tensor of the input's shape, or one that has size 1 in one dimension or
+            lacks the last one.
+        full: add the constant term.
+        eps: variances count as at least this (their gradients ignore it).
+
+    Raises:
+        ValueError: a variance is negative, ``var`` has another shape, or the reduction is unknown.
+    """
+    reduction = _reduction(reduction)
+    input, target = _floats("gaussian_nll_loss", input, target)
+    if not isinstance(var, Tensor):
+        var = input.detach() * 0 + var
+    if not var.is_cuda and bool((var._data < 0).any()):
+        raise ValueError("var has negative entry/entries")
+    if var.shape != input.shape:
+        if input.shape[:-1] == var.shape:
+            var = var.unsqueeze(-1)
+        elif input.ndim != var.ndim or sum(a != b for a, b in zip(input.shape, var.shape, strict=True)) != 1:
+            raise ValueError(f"var is of incorrect size: {tuple(var.shape)} for an input of {tuple(input.shape)}")
+    raised = var + (var.detach().clamp(min=eps) - var.detach())
+    values = 0.5 * (raised.log() + (input - target) ** 2 / raised)
+    return _reduced(values + 0.5 * math.log(2 * math.pi) if full else values, reduction)
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``input`` where the target is 1, ``max(0, margin - input)`` where it is -1."""
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = _floats("hinge_embedding_loss", input, target)
+    far = (margin - input).clamp(min=0).masked_fill(target == 1, 0.0)
+    return _reduced(far + input.masked_fill(target == -1, 0.0), reduction)
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``log(1 + exp(-t x))`` for targets 1 and -1."""
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = _floats("soft_margin_loss", input, target)
+    return _reduced(-logsigmoid(target * input), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """:func:`binary_cross_entropy_with_logits`, averaged over the classes in the last dimension.
+
+    Args:
+        weight: of each class.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    values = binary_cross_entropy_with_logits(input, target, weight, reduction="none")
+    return _reduced(values.mean(-1), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The mean over the wrong classes of ``max(0, margin - x[right] + x[wrong]) ** p``.
+
+    Args:
+        input: scores (C) or (N, C).
+        target: the right classes, () or (N).
+        p: 1 or 2.
+        weight: (C), of the right classes.
+
+    Raises:
+        ValueError: ``p`` is neither 1 nor 2, or the reduction is unknown.
+        RuntimeError, ValueError: the shapes do not fit.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    if p not in (1, 2):
+        raise ValueError("only p == 1 and p == 2 supported")
+    rows, target, weight, single = _class_rows("multi_margin_loss", input, target, weight)
+    right = rows.gather(1, target.unsqueeze(1))
+    values = (margin - right + rows).clamp(min=0) ** p
+    if weight is not None:
+        values = values * weight[target].unsqueeze(1)
+    values = values.scatter(1, target.unsqueeze(1), 0.0).sum(1) / rows.shape[1]
+    return _reduced(values.squeeze(0) if single else values, reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``max(0, -t (x1 - x2) + margin)``: 1 says that ``input1`` should be the larger, -1 the smaller.
+
+    Raises:
+        RuntimeError: the tensors differ in their number of dimensions.
+        ValueError: the reduction is unknown.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    input1, input2, target = _floats("margin_ranking_loss", input1, input2, target)
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise RuntimeError(
+            f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
+            f"{tuple(input1.shape)}, input2: {tuple(input2.shape)}, target: {tuple(target.shape)}"
+        )
+    return _reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``1 - cos(x1, x2)`` where the target is 1, ``max(0, cos(x1, x2) - margin)`` where it is -1.
+
+    Args:
+        input1, input2: (N, D), or (D).
+        target: (N), or ().
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+        ValueError: the reduction is unknown.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    input1, input2 = _floats("cosine_embedding_loss", input1, input2)
+    if target.ndim not in (0, 1) or input1.ndim != target.ndim + 1 or input2.ndim != target.ndim + 1:
+        raise RuntimeError(
+            f"cosine_embedding_loss: {target.ndim}D target tensor expects {target.ndim + 1}D input tensors, but found "
+            f"inputs with sizes {list(input1.shape)} and {list(input2.shape)}."
+        )
+    tiny = 1e-12
+    lengths = ((input1 * input1).sum(-1) + tiny) * ((input2 * input2).sum(-1) + tiny)
+    cosine = (input1 * input2).sum(-1) / lengths.sqrt()
+    near = (1 - cosine).masked_fill(target != 1, 0.0)
+    far = (cosine - margin).clamp(min=0).masked_fill(target != -1, 0.0)
+    return _reduced(near + far, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``max(0, |anchor - positive| - |anchor - negative| + margin)``, the lengths in the p-norm.
+
+    Args:
+        swap: count the smaller of the distances of ``negative`` to the other two.
+
+    Raises:
+        ValueError: the margin is not positive, or the reduction is unknown.
+    """
+    reduction = _reduction(reduction, size_average, reduce)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = far.minimum(pairwise_distance(positive, negative, p, eps))
+    return _reduced((near - far + margin).clamp(min=0), reduction)
