@@ -253,7 +253,9 @@ class Arithmetic:
 def sum_to(array: Any, shape: Shape) -> Any:
     """Sum a raw array over the axes along which ``shape`` was broadcast to it."""
     lead = array.ndim - len(shape)
-    if lead > 0 and array.size > 2048 and array.shape[lead:] == shape and array.dtype.char in "fd":
+    if lead > 0 and shape and array.shape[lead:] == shape and array.dtype.char in "fd":
+        if array.size < 2048:
+            return array.sum(axis=0 if lead == 1 else tuple(range(lead)))
         # A product with ones is two to ten times faster than a sum over leading axes, and no less exact.
         rows = array.reshape(-1, math.prod(shape))
         return (module_of(array).ones(len(rows), array.dtype) @ rows).reshape(shape)
@@ -268,7 +270,9 @@ def sum_to(array: Any, shape: Shape) -> Any:
 def fit(gradient: Any, shape: Shape, dtype: np.dtype) -> Any:
     """Undo broadcasting and promotion: a raw gradient with the shape and dtype of its input."""
     if gradient.shape != shape:
-        if gradient.ndim < len(shape) or any(
+        if gradient.shape[-len(shape) :] == shape:
+            gradient = sum_to(gradient, shape)
+        elif gradient.ndim < len(shape) or any(
             n not in (1, m) for n, m in zip(shape[::-1], gradient.shape[::-1], strict=False)
         ):
             gradient = module_of(gradient).broadcast_to(gradient, shape)

@@ -1,94 +1,135 @@
-"""How a tensor shows itself."""
+"""How a tensor shows itself: as PyTorch's do."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .backend import dtypes, to_numpy
 
-_OPTIONS: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
+_DEFAULTS: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
+_PROFILES: dict[str, dict[str, Any]] = {
+    "default": _DEFAULTS,
+    "short": {**_DEFAULTS, "precision": 2, "edgeitems": 2},
+    "full": {**_DEFAULTS, "threshold": math.inf},
+}
+_options = dict(_DEFAULTS)
 
 
 def set_printoptions(
     precision: int | None = None,
-    threshold: int | None = None,
+    threshold: float | None = None,
     edgeitems: int | None = None,
     linewidth: int | None = None,
     profile: str | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Set how tensors print: digits, summarising, line width and scientific notation.
+    """Set how tensors print.
 
     Args:
+        precision: digits after the point.
+        threshold: the number of elements above which only the edges are shown.
+        edgeitems: how many elements (rows, ...) each edge has.
+        linewidth: characters in a line.
         profile: "default", "short" (2 digits, 2 edge items) or "full" (never summarised).
+        sci_mode: always or never scientific notation; None chooses by the range of the values.
 
     Raises:
         ValueError: the profile is unknown.
     """
-    profiles = {"default": (4, 1000, 3), "short": (2, 1000, 2), "full": (4, 10**18, 3)}
     if profile is not None:
-        if profile not in profiles:
-            raise ValueError(f"unknown profile {profile!r}: expected one of {', '.join(profiles)}")
-        _OPTIONS.update(zip(("precision", "threshold", "edgeitems"), profiles[profile], strict=True), linewidth=80)
+        if profile not in _PROFILES:
+            raise ValueError(f"unknown profile {profile!r}: expected one of {', '.join(_PROFILES)}")
+        _options.update(_PROFILES[profile])
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
-    _OPTIONS.update({name: value for name, value in given.items() if value is not None})
-    _OPTIONS["sci_mode"] = sci_mode
+    _options.update({name: value for name, value in given.items() if value is not None}, sci_mode=sci_mode)
 
 
-def _formatter(values: np.ndarray) -> dict[str, Any]:
-    finite = np.abs(values[np.isfinite(values) & (values != 0)].astype(np.float64))
-    precision = _OPTIONS["precision"]
-    if np.isfinite(values).all() and (values == np.trunc(values)).all() and (finite.size == 0 or finite.max() < 1e8):
-        texts = [f"{x:.0f}." for x in values.ravel()]
-    else:
-        wide = finite.size > 0 and (finite.max() >= 1e8 or finite.min() < 1e-4 or finite.max() / finite.min() > 1000)
-        letter = "e" if (_OPTIONS["sci_mode"] if _OPTIONS["sci_mode"] is not None else wide) else "f"
-        texts = [f"{x:.{precision}{letter}}" for x in values.ravel()]
-    width = max(map(len, texts), default=0)
-    table = dict(zip(values.ravel().tolist(), texts, strict=True))
+class _Formatter:
+    """Texts of one width for the elements of an array."""
 
-    def show(x: Any) -> str:
-        return table.get(float(x), str(x)).rjust(width)
+    def __init__(self, array: np.ndarray):
+        self.floating = dtypes.is_floating(array.dtype)
+        self.scientific, self.whole, self.width = False, True, 1
+        if not self.floating:
+            self.width = max((len(str(x)) for x in array.ravel().tolist()), default=1)
+            return
+        values = array.astype(np.float64).ravel()
+        values = values[np.isfinite(values) & (values != 0)]
+        if not values.size:
+            return
+        size = np.abs(values)
+        largest, smallest = size.max(), size.min()
+        self.whole = bool((values == np.ceil(values)).all())
+        self.scientific = bool(largest / smallest > 1000 or largest > 1e8 or (not self.whole and smallest < 1e-4))
+        if _options["sci_mode"] is not None:
+            self.scientific = _options["sci_mode"]
+        self.width = max(len(self._text(x)) for x in values.tolist())
 
-    return {"float_kind": show}
+    def _text(self, value: Any) -> str:
+        if not self.floating:
+            return str(value)
+        if self.scientific:
+            return f"{value:.{_options['precision']}e}"
+        if self.whole:
+            return f"{value:.0f}" + "." * math.isfinite(value)
+        return f"{value:.{_options['precision']}f}"
+
+    def __call__(self, value: Any) -> str:
+        return self._text(value).rjust(self.width)
+
+
+def _ends(n: int, summarized: bool) -> list[int | None]:
+    """The positions to show along a dimension; None stands for those left out."""
+    edge = _options["edgeitems"]
+    return [*range(edge), None, *range(n - edge, n)] if summarized and n > 2 * edge else [*range(n)]
+
+
+def _text(array: np.ndarray, indent: int, summarized: bool, show: _Formatter) -> str:
+    if not array.ndim:
+        return show(array.item())
+    shown = _ends(len(array), summarized)
+    if array.ndim == 1:
+        texts = [" ..." if k is None else show(array[k].item()) for k in shown]
+        step = max(1, (_options["linewidth"] - indent) // (show.width + 2))
+        lines = [", ".join(texts[k : k + step]) for k in range(0, len(texts), step)]
+        return f"[{(',' + chr(10) + ' ' * (indent + 1)).join(lines)}]"
+    parts = ["..." if k is None else _text(array[k], indent + 1, summarized, show) for k in shown]
+    return f"[{(',' + chr(10) * (array.ndim - 1) + ' ' * (indent + 1)).join(parts)}]"
 
 
 def tensor_repr(tensor: Any) -> str:
     """The text of a tensor: its values, and what is not the default about it."""
     array = to_numpy(tensor._data)
-    extras = []
-    if tensor.device.type != "cpu":
-        extras.append(f"device='{tensor.device}'")
-    if array.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_) or (
-        array.size == 0 and array.dtype != dtypes.get_default_dtype()
-    ):
-        extras.append(f"dtype=gpugrad.{array.dtype.name}")
-    if array.size == 0 and array.ndim != 1:
-        extras.insert(0, f"size={tuple(array.shape)}")
-    if tensor._node is not None:
-        extras.append(f"grad_fn={tensor._node!r}")
-    elif tensor._needs_grad:
-        extras.append("requires_grad=True")
-    name = "Parameter containing:\n" if type(tensor).__name__ == "Parameter" else ""
-    head = "tensor("
-    formatter: dict[str, Any] = {}
-    shown = array
-    if array.dtype.kind == "f" and array.size:
-        edge = _OPTIONS["edgeitems"]
-        if array.size > _OPTIONS["threshold"]:
+    prefix = "tensor("
+    default = dtypes.get_default_dtype()
+    suffixes = [] if tensor.device.type == "cpu" else [f"device='{tensor.device}'"]
+    if not array.size:
+        text = "[]"
+        suffixes += [f"size={tuple(array.shape)}"] if array.ndim != 1 else []
+        usual = array.dtype == default
+    else:
+        summarized = array.size > _options["threshold"]
+        sample = array
+        if summarized:
             for axis, n in enumerate(array.shape):
-                if n > 2 * edge:
-                    shown = np.take(shown, [*range(edge), *range(n - edge, n)], axis=axis)
-        formatter = _formatter(shown)
-    body = np.array2string(
-        array,
-        separator=", ",
-        prefix=head,
-        formatter=formatter or None,
-        threshold=_OPTIONS["threshold"],
-        edgeitems=_OPTIONS["edgeitems"],
-        max_line_width=_OPTIONS["linewidth"],
-    )
-    return f"{name}{head}{', '.join([body, *extras])})"
+                sample = sample.take([k for k in _ends(n, True) if k is not None], axis)
+        text = _text(array, len(prefix), summarized, _Formatter(sample))
+        usual = array.dtype in (default, dtypes.int64, dtypes.bool_)
+    suffixes += [] if usual else [f"dtype=gpugrad.{array.dtype.name}"]
+    if tensor.grad_fn is not None:
+        suffixes.append(f"grad_fn={tensor.grad_fn!r}")
+    elif tensor._needs_grad:
+        suffixes.append("requires_grad=True")
+    result = prefix + text
+    used = len(result) - result.rfind("\n") + 1
+    for suffix in suffixes:
+        if used + len(suffix) + 2 > _options["linewidth"]:
+            result += f",\n{' ' * len(prefix)}{suffix}"
+            used = len(prefix) + len(suffix)
+        else:
+            result += f", {suffix}"
+            used += len(suffix) + 2
+    return f"{'Parameter containing:' + chr(10) if type(tensor).__name__ == 'Parameter' else ''}{result})"

@@ -406,9 +406,10 @@ class Tensor:
 
         if not self._needs_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-        if self._node is not None:
-            self._node.retained = self._node.retained or {}
-            self._node.retained[self._slot] = weakref.ref(self)
+        node = self.grad_fn
+        if node is not None:
+            node.retained = node.retained or {}
+            node.retained[self._slot] = weakref.ref(self)
 
     @property
     def retains_grad(self) -> bool:
@@ -424,10 +425,10 @@ class Tensor:
         """
         if not self._needs_grad:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        if self._node is None:
+        node = self.grad_fn
+        if node is None:
             self._hooks = {} if self._hooks is None else self._hooks
             return add_hook(self._hooks, hook)
-        node = self._node
         node.hooks = {} if node.hooks is None else node.hooks
         return add_hook(node.hooks.setdefault(self._slot, {}), hook)
 
@@ -437,7 +438,7 @@ class Tensor:
         Raises:
             RuntimeError: the tensor is no leaf or needs no gradient.
         """
-        if self._node is not None or not self._needs_grad:
+        if self.grad_fn is not None or not self._needs_grad:
             raise RuntimeError(
                 "post accumulate grad hooks cannot be registered on non-leaf tensors or without requires_grad"
             )

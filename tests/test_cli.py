@@ -253,7 +253,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
         os.close(leader)
         assert process.wait(60) == 0
         shown.append(output.decode())
-    assert re.search(r"epoch \d/8: +\d+%.* images/s, loss [\d.]+, accuracy [\d.]+%", shown[0])
+    assert re.search(r"epoch \d/8 +\d+% .* images/s, loss [\d.]+, accuracy [\d.]+%", shown[0])
     assert shown[1] == ""
 
 
@@ -430,7 +430,7 @@ def test_options_that_contradict_the_run_are_refused(finished, capsys):
     code = gpugrad("train", "--resume", finished, "--lr", "0.5", "--hidden", "16", "--batch-size", 50)
     err = capsys.readouterr().err
     assert code == 2
-    assert "lr is 0.004 there and 0.5 here" in err
+    assert "lr is 0.002 there and 0.5 here" in err
     assert "hidden is 32 there and 16 here" in err
     assert "batch" not in err
     assert gpugrad("train", "--resume", finished, "--epochs", 9) == 2
@@ -547,7 +547,7 @@ def test_a_learning_rate_far_too_high_is_no_traceback(tmp_path, capsys):
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("moment", [0, 5, 9, 20])
+@pytest.mark.parametrize("moment", [0, 3, 5, 9, 12])
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, finished, monkeypatch, capsys, moment):
     real, count = os.fsync, itertools.count()
 

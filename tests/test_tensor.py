@@ -3,6 +3,7 @@
 import copy
 import operator
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -474,10 +475,12 @@ def test_reductions_over_any_dimensions(shape, name, keepdim, data):
         assume(reduced > 1)
     x, t = gg.tensor(values(*shape), requires_grad=True), torch.tensor(values(*shape), requires_grad=True)
     options = {"dim": dims, "keepdim": keepdim}
-    try:
-        expected = getattr(t, name)(**options)
-    except (RuntimeError, IndexError):
-        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            expected = getattr(t, name)(**options)
+        except (RuntimeError, IndexError):
+            return
     out = getattr(x, name)(**options)
     close(out, expected.detach().numpy())
     start = values(*out.shape, seed=2)

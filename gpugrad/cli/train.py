@@ -12,6 +12,7 @@ import argparse
 import itertools
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -370,9 +371,13 @@ class Trainer:
         from tqdm import tqdm
 
         progress = self.progress
+        # Given, since tqdm itself shows nothing in a terminal of unknown size.
+        size = shutil.get_terminal_size()
         return tqdm(
             total=len(self.data.train), initial=progress.images, unit=" images", unit_scale=True, leave=False,
-            desc=f"epoch {progress.epoch + 1}/{self.config.epochs}", disable=not self.bar, dynamic_ncols=True,
+            desc=f"epoch {progress.epoch + 1}/{self.config.epochs}", disable=not self.bar,
+            ncols=size.columns, nrows=size.lines,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {remaining} left, {rate_fmt}{postfix}",
         )  # fmt: skip
 
     def _show(self, bar: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _SOURCES = ("auto", "idx", "bundled", "torchvision")
 
-# Mirrors that failed in this process, so that the test set does not wait for them again.
+# Downloads that failed in this process, so that the test set does not wait for the mirrors again.
 _failed: dict[tuple[str, ...], DownloadError] = {}
 _told: set[str] = set()
 
@@ -183,11 +184,11 @@ class MNIST(Dataset[tuple[Any, Any]]):
                 found = self._download(root)
             except DownloadError as error:
                 if source == "auto" and self.subset is not None:
-                    return self._fall_back(str(error).splitlines()[-1].strip())
+                    return self._fall_back(f"download failed: {str(error).splitlines()[-1].strip()}")
                 raise DownloadError(f"{self.folder}: {error}\n{self._advice()}") from None
         if found is None:
             if source == "auto" and self.root is None and self.subset is not None:
-                return self._fall_back("it is not in the cache, and download=False")
+                return self._fall_back("not in the cache, and download=False")
             looked = " and ".join(str(folder) for folder in self._folders(root))
             raise RuntimeError(
                 f"{self.folder} dataset not found: expected {' and '.join(self._names)}, gzipped or not, in {looked}. "
@@ -203,8 +204,10 @@ class MNIST(Dataset[tuple[Any, Any]]):
         for folder in self._folders(root):
             found = []
             for name in self._names:
-                spellings = (name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
-                found += [folder / spelling for spelling in spellings if (folder / spelling).is_file()][:1]
+                dotted = name.replace("-idx", ".idx")
+                paths = [folder / spelling for spelling in (name, f"{name}.gz", dotted, f"{dotted}.gz")]
+                # Unlike Path.is_file, this is false for a folder that may not be read.
+                found += [path for path in paths if os.path.isfile(path)][:1]
             if len(found) == 2:
                 return found
         return None
@@ -212,15 +215,15 @@ class MNIST(Dataset[tuple[Any, Any]]):
     def _download(self, root: Path) -> list[Path]:
         from .download import DownloadError, Resource, download
 
-        if tuple(self.mirrors) in _failed:
-            raise _failed[tuple(self.mirrors)]
         folder = self._folders(root)[0]
+        key = (str(folder), *self.mirrors)
+        if key in _failed:
+            raise _failed[key]
         try:
             for entry in self.resources:
-                if not (folder / entry[0]).is_file():
-                    download(Resource(*entry), self.mirrors, folder)
+                download(Resource(*entry), self.mirrors, folder)
         except DownloadError as error:
-            _failed[tuple(self.mirrors)] = error
+            _failed[key] = error
             raise
         return [folder / f"{name}.gz" for name in self._names]
 
@@ -263,8 +266,8 @@ class MNIST(Dataset[tuple[Any, Any]]):
         if self.folder not in _told:
             _told.add(self.folder)
             print(
-                f"gpugrad: {self.folder} could not be downloaded ({reason}); using the subset of 10,000 training and "
-                "2,000 test images that comes with the package",
+                f"gpugrad: no full {self.folder} here ({reason}); using the subset of 10,000 training and 2,000 test "
+                "images that comes with the package",
                 file=sys.stderr,
             )
         return self._from_package()

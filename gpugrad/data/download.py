@@ -76,7 +76,7 @@ def cache_folder() -> Path:
 
 
 def download(resource: Resource, mirrors: Sequence[str], folder: Path) -> Path:
-    """Fetch a file from the first mirror that gives it.
+    """Fetch a file, unless the folder has it, from the first mirror that gives it.
 
     It is received into ``<name>.part``, which a later call resumes, then checked, flushed to the
     disk and renamed.
@@ -89,7 +89,7 @@ def download(resource: Resource, mirrors: Sequence[str], folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            if path.exists():  # another process was faster
+            if path.exists():
                 return path
             with open(part, "ab") as out:
                 complete = any(_from_mirror(mirror, resource, out, tried) for mirror in mirrors)

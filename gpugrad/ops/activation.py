@@ -139,21 +139,18 @@ def _celu(input: Any, alpha: float = 1.0) -> Any:
     return celu(input, alpha)
 
 
-@elementwise(samples=_logits, promotes="float", public=False)
-@blockwise
-def silu(xp, input, /):
+@elementwise(samples=_logits, promotes="float", public=False, aux=True)
+def silu(xp, input, /, recording):
     """``x`` * sigmoid(x) of each element."""
-    out = sigmoid.forward(xp, input)
-    out *= input
-    return out
+    gate = sigmoid.forward(xp, input)
+    if recording:
+        return input * gate, gate
+    gate *= input
+    return gate, None
 
 
-def _silu_rule(F: Any, g: Any, input: Any) -> Any:
-    s = F.sigmoid(input)
-    return g * (s * (1 + input * (1 - s)))
-
-
-silu.rules(input=blockwise(_silu_rule))
+silu.aux_rule(lambda F, input: F.sigmoid(input))
+silu.rules(input=blockwise(lambda F, g, out, aux: g * (aux + out * (1 - aux))))
 
 
 def _mish_tanh(xp: Any, input: Any) -> Any:

@@ -113,6 +113,7 @@ def _samples(t: Any) -> list[Any]:
 @op(
     samples=_samples,
     torch=lambda torch, x, w, b, s, p, d, g: torch.convolution(x, w, b, s, p, d, False, (0,) * len(s), g),
+    tests={"empty": (0, 2)},
 )
 def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
     kernel = tuple(weight.shape[2:])
@@ -148,7 +149,9 @@ def _extra(size: Ints, small: Ints, kernel: Ints, stride: Ints, padding: Ints, d
     return tuple(n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in each)
 
 
-def _conv_input(F: Any, g: Any, weight: Any, input_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+def _conv_input(
+    F: Any, g: Any, weight: Any, input_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
     extra = _extra(input_shape[2:], g.shape[2:], weight.shape[2:], stride, padding, dilation)
     return F.conv_transpose(g, weight, None, stride, padding, extra, dilation, groups)
 
@@ -254,18 +257,21 @@ def _scattered(
         products = xp.matmul(w, values.reshape(groups, ins // groups, n * values.shape[-1]))
         products = products.reshape(channels, len(lead), kernel[-1], n, last - first, *small[1:])
         for k, index in enumerate(lead):
-            to, of = [], []
+            to: list[slice] = []
+            of: list[slice] = []
             for i, at in enumerate(index):
                 at = at * dilation[i] - padding[i] + (first * stride[0] if i == 0 else 0)
                 windows, elements = reach(size[i], last - first if i == 0 else small[i], at, stride[i])
                 to.append(elements)
                 of.append(windows)
-            sums[(slice(None), slice(None), slice(None), *to)] += products[(slice(None), k, slice(None), slice(None), *of)]
+            sums[(slice(None), slice(None), slice(None), *to)] += products[
+                (slice(None), k, slice(None), slice(None), *of)
+            ]
         if last == small[0]:
             target = result[start:stop].swapaxes(0, 1)
             for j in range(kernel[-1]):
-                of, to = reach(size[-1], small[-1], j * dilation[-1] - padding[-1], stride[-1])
-                target[..., to] += sums[:, j, ..., of]
+                windows, elements = reach(size[-1], small[-1], j * dilation[-1] - padding[-1], stride[-1])
+                target[..., elements] += sums[:, j, ..., windows]
     return result.astype(input.dtype, copy=False)
 
 
@@ -335,7 +341,9 @@ def _positive(name: str, **settings: Ints) -> None:
             raise RuntimeError(f"{name}: non-positive {label} is not supported, got {label}={list(values)}")
 
 
-def _checked(name: str, dims: int, input: Any, weight: Any, bias: Any, groups: int, transposed: bool) -> tuple[Any, Any, Any]:
+def _checked(
+    name: str, dims: int, input: Any, weight: Any, bias: Any, groups: int, transposed: bool
+) -> tuple[Any, Any, Any]:
     """The operands of a convolution as tensors that fit each other.
 
     Raises:
@@ -485,7 +493,7 @@ def _transposed_convolution(dims: int) -> Any:
     return named(
         convolve,
         name,
-        f"""The transpose of ``conv{dims}d`` (the gradient by its input), which enlarges: weights are (C, O / groups, k...).
+        f"""The transpose of ``conv{dims}d`` (its gradient by the input), which enlarges; weights (C, O / groups, k...).
 
     Args:
         bias: (O,), added to each output channel.

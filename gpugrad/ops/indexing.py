@@ -79,11 +79,8 @@ def take_index_sum(xp, input, /, shape, index):
         else:
             xp.add.at(out, index, input)
         return out
-    axes, parts = _indexed_axes(index, len(shape))
+    axes, start, rows = _indexed_rows(index, shape)
     sizes = [shape[a] for a in axes]
-    rows = np.ravel_multi_index([np.where(p < 0, p + n, p) for p, n in zip(parts, sizes, strict=True)], sizes)
-    # Where indexed dimensions stand side by side NumPy leaves the new ones in their place, else it puts them first.
-    start = axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0
     rest = [d for d in range(len(shape)) if d not in axes]
     source = np.moveaxis(input, range(start, start + rows.ndim), range(rows.ndim))
     width = math.prod(shape[d] for d in rest)
@@ -94,8 +91,13 @@ def take_index_sum(xp, input, /, shape, index):
 take_index_sum.rules(input=lambda F, g, index: F.take_index(g, index))
 
 
-def _indexed_axes(index: Any, ndim: int) -> tuple[list[int], list[Any]]:
-    """The dimensions that an advanced index picks from, and an integer array for each, broadcast together."""
+def _indexed_rows(index: Any, shape: tuple[int, ...]) -> tuple[list[int], int, Any]:
+    """What an advanced index picks from an array of a shape.
+
+    Returns:
+        The indexed dimensions, where the result has the dimensions of the index in their place, and the positions
+        picked, counted through the indexed dimensions.
+    """
     taken = sum(
         part.ndim if getattr(part, "dtype", None) == dtypes.bool_ else 1 for part in index if part is not Ellipsis
     )
@@ -104,7 +106,7 @@ def _indexed_axes(index: Any, ndim: int) -> tuple[list[int], list[Any]]:
     axis = 0
     for part in index:
         if part is Ellipsis:
-            axis += ndim - taken
+            axis += len(shape) - taken
         elif isinstance(part, slice):
             axis += 1
         else:
@@ -112,11 +114,23 @@ def _indexed_axes(index: Any, ndim: int) -> tuple[list[int], list[Any]]:
             axes += range(axis, axis + len(found))
             parts += found
             axis += len(found)
-    return axes, list(np.broadcast_arrays(*parts))
+    sizes = [shape[a] for a in axes]
+    rows = np.ravel_multi_index([np.where(p < 0, p + n, p) for p, n in zip(parts, sizes, strict=True)], sizes)
+    # Where indexed dimensions stand side by side NumPy leaves the new ones in their place, else it puts them first.
+    return axes, axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0, rows
 
 
-# Rows that occur this often are summed one by one, the others in rounds of first, second, ... occurrences.
-_OFTEN = 4
+def _last(positions: Any) -> Any:
+    """Which of repeated positions come last, and stay where others are overwritten; None if none is repeated."""
+    if module_of(positions) is not np:
+        return None
+    backwards = positions.reshape(-1)[::-1]
+    found, first = np.unique(backwards, return_index=True)
+    if found.size == backwards.size:
+        return None
+    last = np.zeros(backwards.size, bool)
+    last[backwards.size - 1 - first] = True
+    return last.reshape(positions.shape)
 
 
 def _sum_rows(xp: Any, source: Any, rows: Any, count: int) -> Any:
@@ -129,24 +143,26 @@ def _sum_rows(xp: Any, source: Any, rows: Any, count: int) -> Any:
     if width <= 64 or not rows.size:
         # numpy.add.at has a fast path for one dimension only.
         out = np.zeros(count * width, source.dtype)
+        rows = rows.astype(np.intp, copy=False)
         flat = rows if width == 1 else np.add.outer(rows * width, np.arange(width)).reshape(-1)
         np.add.at(out, flat, source.reshape(-1))
         return out.reshape(count, width)
-    out = np.zeros((count, width), source.dtype)
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     counts = np.diff(starts, append=len(ordered))
-    targets = ordered[starts]
-    often = counts > _OFTEN
-    out[targets] = source[order[starts]]
-    for k in range(1, _OFTEN):
-        again = (counts > k) & ~often
-        if not again.any():
-            break
-        out[targets[again]] += source[order[starts[again] + k]]
-    for k in np.flatnonzero(often).tolist():
-        np.add.reduce(source[order[starts[k] : starts[k] + counts[k]]], 0, out=out[targets[k]])
+    falling = np.argsort(-counts, kind="stable")
+    starts, counts = starts[falling], counts[falling]
+    # All first occurrences, then all second ones, ...; once few rows are left, each of those at one go.
+    total = source[order[starts]]
+    k = 1
+    while (left := int(np.searchsorted(-counts, -k))) > 32:
+        total[:left] += source[order[starts[:left] + k]]
+        k += 1
+    for i in range(left):
+        total[i] += np.add.reduce(source[order[starts[i] + k : starts[i] + counts[i]]], 0)
+    out = np.zeros((count, width), source.dtype)
+    out[ordered[starts]] = total
     return out
 
 
@@ -171,7 +187,14 @@ def _index_put_rule(F, g, wanted, input_shape, src_shape, index):
     if wanted[0]:
         g_input = F.index_put(g, zeros_like_gradient(F, g, ()), index)
     if wanted[1]:
-        g_src = F.sum_to(F.take_index(g, index), src_shape)
+        g_src = F.take_index(g, index)
+        if module_of(F.array(g)) is np and any(hasattr(part, "dtype") and part.dtype.kind == "i" for part in index):
+            axes, start, rows = _indexed_rows(index, input_shape)
+            last = _last(rows)
+            if last is not None:
+                after = len(input_shape) - len(axes) - start
+                g_src = F.keep(g_src, F.constant(last.reshape(*last.shape, *(1,) * after)))
+        g_src = F.sum_to(g_src, src_shape)
     return g_input, g_src
 
 
@@ -312,7 +335,9 @@ def _scatter_rule(F, g, wanted, index, src_shape, dim):
     if wanted[0]:
         g_input = F.scatter(g, index, zeros_like_gradient(F, g, tuple(index.shape)), dim)
     if wanted[2]:
-        g_src = _padded(F, F.gather(g, index, dim), src_shape)
+        g_src = F.gather(g, index, dim)
+        last = _last(_positions(module_of(F.array(g)), F.array(index), tuple(g.shape), dim))
+        g_src = _padded(F, g_src if last is None else F.keep(g_src, F.constant(last)), src_shape)
     return g_input, None, g_src
 
 

@@ -44,7 +44,7 @@ def _choice(
                 raise IndexError(f"Target {wrong[0]} is out of bounds.")
         if within and not 0 <= ignore_index < classes:
             if weight is None:
-                return index, 1.0 / (index.size or math.nan) if reduction == "mean" else 1.0, None
+                return index, 1.0 / max(1, index.size) if reduction == "mean" else 1.0, None
             factors = weight[index]
             return index, factors / factors.sum() if reduction == "mean" else factors, None
     counted = index != ignore_index
@@ -63,13 +63,15 @@ def _combined(xp: Any, values: Any, factors: Any, counted: Any, reduction: str) 
         values = xp.where(counted, values, 0)
     if reduction == "none":
         return values if isinstance(factors, float) else values * factors
+    if reduction == "mean" and not values.size:
+        return math.nan
     if isinstance(factors, float):
         return total(xp, values, tuple(range(values.ndim)), False) * factors
     return total(xp, values * factors, tuple(range(values.ndim)), False)
 
 
 def _class_samples(t: Any) -> list[Any]:
-    weight = t(3, low=0.5, high=2.0).detach()
+    weight = t(3, low=0.5, high=2.0)
     return [
         (t(4, 3), t.ints(4, high=3), None, -100, "mean"),
         (t(4, 3), t.ints(4, high=3), weight, 1, "sum"),
@@ -86,7 +88,7 @@ def _torch_class(name: str) -> Any:
     return loss
 
 
-@op(aux=True, samples=_class_samples, torch=_torch_class("cross_entropy"))
+@op(aux=True, samples=_class_samples, torch=_torch_class("cross_entropy"), tests={"constant": ("weight",)})
 def cross_entropy(xp, input, target, weight, /, ignore_index, reduction, recording):
     # aux: exponentials, their sums, classes and factors, from which the gradient is one pass.
     dtype = working_dtype(input.dtype)
@@ -151,7 +153,7 @@ class_gradient.rules(
 )
 
 
-@op(aux=True, samples=_class_samples, torch=_torch_class("nll_loss"))
+@op(aux=True, samples=_class_samples, torch=_torch_class("nll_loss"), tests={"constant": ("weight",)})
 def nll_loss(xp, input, target, weight, /, ignore_index, reduction, recording):
     index, factors, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, input.dtype)
     values = -input.reshape(-1).take(_places(xp, index, input.shape[1])).reshape(index.shape)
@@ -161,7 +163,9 @@ def nll_loss(xp, input, target, weight, /, ignore_index, reduction, recording):
 
 def _nll_rule(F: Any, g: Any, input_shape: Any, aux: Any) -> Any:
     index, factors = aux
-    return F.at_class(-g * (factors if isinstance(factors, float) else F.constant(factors)), F.constant(index), input_shape[1])
+    return F.at_class(
+        -g * (factors if isinstance(factors, float) else F.constant(factors)), F.constant(index), input_shape[1]
+    )
 
 
 nll_loss.rules(input=_nll_rule)
@@ -281,9 +285,7 @@ binary_cross_entropy.rules(
     input=lambda F, g, input, target, reduction: (
         (input - target) / F.clamp((1 - input) * input, 1e-12, None) * _share(g, input, target, reduction)
     ),
-    target=lambda F, g, input, reduction: (
-        (F.clamp(F.log1p(-input), -100, None) - F.clamp(F.log(input), -100, None)) * _share(g, input, input, reduction)
-    ),
+    target=lambda F, g, input, reduction: (F.log1p(-input) - F.log(input)) * _share(g, input, input, reduction),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import core
-from .core import METHODS, as_tensors, op, public
+from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .elementwise import add, mul
 
 
@@ -52,10 +52,11 @@ def matmul(xp, input, other, /):
     """The matrix product, batched and broadcast over all but the last two dimensions.
 
     Raises:
-        RuntimeError: the shapes do not fit, or the elements are booleans.
+        RuntimeError: the shapes do not fit.
+        NotImplementedError: the elements are booleans.
     """
     if input.dtype.kind == "b":
-        raise RuntimeError("matmul is not implemented for bool tensors; convert them first")
+        raise NotImplementedError("matmul is not implemented for bool tensors; convert them first")
     try:
         return _product(xp, input, other)
     except ValueError:
@@ -186,6 +187,9 @@ def dot(input: Any, tensor: Any) -> Any:
     return _ranked("dot", a, b, (1, 1))
 
 
+METHODS["vdot"] = FUNCTIONS["vdot"] = dot
+
+
 @public(method=("outer", "ger"))
 def outer(input: Any, vec2: Any) -> Any:
     """The outer product of two vectors.
@@ -221,6 +225,18 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) 
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """``beta * input + alpha * (batch1 @ batch2)`` of batches of matrices; ``input`` broadcasts."""
     return _plus_product(input, bmm(batch1, batch2), beta, alpha)
+
+
+@public()
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """``beta * input + alpha *`` the sum over the batch of ``batch1 @ batch2``; ``input`` broadcasts."""
+    return _plus_product(input, core.REGISTRY["sum"](bmm(batch1, batch2), (0,), False), beta, alpha)
+
+
+@public()
+def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """``beta * input + alpha *`` the outer product of two vectors; ``input`` broadcasts."""
+    return _plus_product(input, outer(vec1, vec2), beta, alpha)
 
 
 def _linear_samples(t: Any) -> list[Any]:

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import core
-from .core import REGISTRY, as_tensors, op
+from .core import REGISTRY, op
 from .windows import working_dtype
 
 _TILE = 1 << 16  # elements at a time, which stay in a core's cache
@@ -134,7 +133,7 @@ def _standardize_rule(F, g, wanted, input, weight, aux, dims, eps):
     mean, var = aux
     affine = wanted[1] or wanted[2]
     gradients = F.standardize_slope(g, input, weight, mean, F.rsqrt(var + eps), dims, affine)
-    return gradients if affine else (gradients[0], None, None)
+    return [gradients[i] if wanted[i] else None for i in range(3)]
 
 
 def _slope_samples(t: Any) -> list[Any]:
@@ -239,6 +238,8 @@ def _standardize_slope_rule(F, u, wanted, input, x, weight, mean, rstd, dims):
     if u_bias is not None:
         g_input = plus(g_input, F.expand(_shaped(F, u_bias, x, dims), tuple(x.shape)))
     if g_standard is None:
-        return g_input, None, None, None, None
-    g_x = g_standard * rstd
-    return g_input, g_x, g_weight, None if mean is None else -g_x, plus(g_rstd, g_standard * centred)
+        answers = [g_input, None, None, None, None]
+    else:
+        g_x = g_standard * rstd
+        answers = [g_input, g_x, g_weight, -g_x, plus(g_rstd, g_standard * centred)]
+    return [answer if want else None for answer, want in zip(answers, wanted, strict=True)]

@@ -35,8 +35,8 @@ class Elementwise(Op):
         self.masks: tuple[str, ...] = options.pop("masks", ())
         super().__init__(forward, name, **options)
         self.arity = len(self.inputs)
-        plain = not self.params and not self.aux and self.differentiable
-        if plain and self.inputs == ("input",):
+        plain = not self.params and not self.aux
+        if plain and self.inputs == ("input",) and self.differentiable:
             self.function = _unary_function(self)
         elif plain and self.inputs == ("input", "other"):
             self.function = _binary_function(self)
@@ -52,18 +52,23 @@ class Elementwise(Op):
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """As :meth:`Op.compute`, 16-bit floating point in float32, rounded once at the end."""
         half = core._first_array(args).dtype
-        if half.itemsize != 2 or self.aux or not dtypes.is_floating(half):
+        if half.itemsize != 2 or not dtypes.is_floating(half):
             return super().compute(args, xp, recording)
         wide = [a.astype(np.float32) if getattr(a, "dtype", None) == half else a for a in args]
         result = super().compute(tuple(wide), xp, recording)
-        return result.astype(half) if result.dtype == np.float32 else result
+        narrow = [
+            a.astype(half) if getattr(a, "dtype", None) == np.float32 else a for a in (result if self.aux else [result])
+        ]
+        return tuple(narrow) if self.aux else narrow[0]
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         names = self.inputs + self.params
         values = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name not in names or name in values:
-                raise TypeError(f"{self.name}() got an unexpected or repeated argument {name!r}; it takes {', '.join(names)}")
+                raise TypeError(
+                    f"{self.name}() got an unexpected or repeated argument {name!r}; it takes {', '.join(names)}"
+                )
             values[name] = value
         if missing := [name for name in names if name not in values]:
             raise TypeError(f"{self.name}() is missing the argument(s) {', '.join(missing)}")
@@ -213,7 +218,7 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
 
 
 def _binary_function(op: Elementwise) -> Callable[..., Any]:
-    forward, general = op.forward, op.general
+    forward, general, differentiable = op.forward, op.general, op.differentiable
     plans: list[Any] = [None] * 4
 
     def function(input: Any, other: Any) -> Any:
@@ -244,7 +249,7 @@ def _binary_function(op: Elementwise) -> Callable[..., Any]:
             unhush(token)
         if out.__class__ is not ndarray:
             out = np.asarray(out)
-        if not mask or not modes.grad or modes.anomaly:
+        if not mask or not differentiable or not modes.grad or modes.anomaly:
             if modes.inference or modes.anomaly:
                 return general((input, other))
             result = new(core.Tensor)

@@ -57,9 +57,9 @@ def _max_samples(t: Any) -> list[Any]:
 def max_along(xp, input, /, dim, kernel, stride, padding, dilation, size, indices, recording):
     # The maxima of windows along one dimension; aux is the offset of each window's first maximum.
     x = _lines(input, dim)
-    shape = (x.shape[0], size, x.shape[2])
-    out = xp.empty(shape, x.dtype)
-    winners = xp.empty(shape, np.min_scalar_type(kernel)) if recording or indices else None
+    lines = (x.shape[0], size, x.shape[2])
+    out = xp.empty(lines, x.dtype)
+    winners = xp.empty(lines, np.min_scalar_type(kernel)) if recording or indices else None
     settings = (kernel, stride, padding, dilation)
     complete = _complete(x.shape[1], size, *settings)
     for part in _parts(xp, x):
@@ -110,8 +110,8 @@ def _bits(array: Any) -> np.dtype:
 
 @op(
     samples=lambda t: [
-        (t(2, 3), t.ints(2, 3, low=0, high=2).astype(np.uint8), 1, 6, 2, 2, 0, 1),
-        (t(4, 2), t.ints(4, 2, low=1, high=2).astype(np.uint8), 0, 7, 3, 2, 1, 1),
+        (t(2, 3), t.ints(2, 3, low=0, high=2).byte(), 1, 6, 2, 2, 0, 1),
+        (t(4, 2), t.ints(4, 2, low=1, high=2).byte(), 0, 7, 3, 2, 1, 1),
     ],
     torch=None,
 )
@@ -148,7 +148,7 @@ def _winning(xp: Any, winners: Any, dim: int, stride: int, padding: int, dilatio
     return winners.astype(np.int64) * dilation + starts.reshape(-1, *(1,) * (winners.ndim - dim - 1))
 
 
-@op(samples=lambda t: [(t(2, 6), t.ints(2, 3, low=0, high=2).astype(np.uint8), 1, 2, 2, 0, 1)], torch=None)
+@op(samples=lambda t: [(t(2, 6), t.ints(2, 3, low=0, high=2).byte(), 1, 2, 2, 0, 1)], torch=None)
 def pick_along(xp, input, winners, /, dim, kernel, stride, padding, dilation):
     # From each window the element that won: the gradient of unpool_along.
     return xp.take_along_axis(input, _winning(xp, winners, dim, stride, padding, dilation), axis=dim)
@@ -203,7 +203,9 @@ def _spread(xp: Any, g: Any, out: Any, kernel: int, stride: int, padding: int) -
             out[:, elements] += g[:, windows]
 
 
-def _scale(xp: Any, size: Ints, out: Ints, kernel: Ints, stride: Ints, padding: Ints, include_pad: bool, divisor: Any) -> Any:
+def _scale(
+    xp: Any, size: Ints, out: Ints, kernel: Ints, stride: Ints, padding: Ints, include_pad: bool, divisor: Any
+) -> Any:
     """What the window sums are multiplied by: a number, or an array where windows differ."""
     if divisor is not None:
         return 1.0 / divisor
@@ -246,10 +248,13 @@ def avg_pool(xp, input, /, kernel, stride, padding, out, include_pad, divisor):
 
 
 @op(
-    samples=lambda t: [(*(t(*shape),), *rest) for shape, rest in [
-        ((2, 3), ((6,), (2,), (2,), (0,), True, None)),
-        ((1, 3, 3), ((5, 6), (3, 3), (2, 2), (1, 1), False, None)),
-    ]],
+    samples=lambda t: [
+        (*(t(*shape),), *rest)
+        for shape, rest in [
+            ((2, 3), ((6,), (2,), (2,), (0,), True, None)),
+            ((1, 3, 3), ((5, 6), (3, 3), (2, 2), (1, 1), False, None)),
+        ]
+    ],
     torch=None,
 )
 def avg_unpool(xp, input, /, size, kernel, stride, padding, include_pad, divisor):
@@ -282,7 +287,10 @@ avg_unpool.rules(
 )
 
 
-@op(samples=lambda t: [(t(2, 3, 4), np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]]), 1), (t(2, 3), np.eye(3)[:2], 1)], torch=None)
+@op(
+    samples=lambda t: [(t(2, 3, 4), np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]]), 1), (t(2, 3), np.eye(3)[:2], 1)],
+    torch=None,
+)
 def apply_along(xp, input, /, matrix, dim):
     # The product of a constant matrix with each line along one dimension.
     x = _lines(input, dim)
@@ -306,8 +314,8 @@ def _input(name: str, dims: int, input: Any, floating: bool) -> Any:
     (input,) = as_tensors(name, (input,))
     if input.ndim not in (dims + 1, dims + 2) or 0 in input.shape[-dims - 1 :]:
         raise RuntimeError(
-            f"{name}: Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 dim batch size for input, "
-            f"but got: {list(input.shape)}"
+            f"{name}: Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 dim batch size for "
+            f"input, but got: {list(input.shape)}"
         )
     if input.dtype.kind == "b" or (floating and not input.is_floating_point()):
         raise NotImplementedError(f"{name} is not implemented for {input.dtype} tensors; convert them with .float()")
@@ -327,8 +335,8 @@ def _geometry(
     padding, dilation = spatial(name, "padding", padding, dims), spatial(name, "dilation", dilation, dims)
     if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
         raise RuntimeError(
-            f"{name}: kernel size, stride and dilation should be greater than zero, but got kernel_size={list(kernel)}, "
-            f"stride={list(stride)}, dilation={list(dilation)}"
+            f"{name}: kernel size, stride and dilation should be greater than zero, but got "
+            f"kernel_size={list(kernel)}, stride={list(stride)}, dilation={list(dilation)}"
         )
     if any(not 0 <= 2 * p <= k for p, k in zip(padding, kernel, strict=True)):
         raise RuntimeError(
@@ -342,7 +350,9 @@ def _geometry(
         out.append(count - 1 if ceil_mode and (count - 1) * s >= n + p else count)
     if min(out) < 1:
         sizes = ("x".join(map(str, (input.shape[-dims - 1], *each))) for each in (input.shape[-dims:], out))
-        raise RuntimeError("Given input size: ({}). Calculated output size: ({}). Output size is too small".format(*sizes))
+        raise RuntimeError(
+            "Given input size: ({}). Calculated output size: ({}). Output size is too small".format(*sizes)
+        )
     return kernel, stride, padding, dilation, tuple(out)
 
 
@@ -388,7 +398,7 @@ def _max_pool(dims: int) -> Any:
         geometry = _geometry(name, dims, input, kernel_size, stride, padding, dilation, ceil_mode)
         return _max_pooled(input, geometry, return_indices)
 
-    text = f"""The maximum over windows of {_sizes(dims)}; the first of several gets the gradient, NaN counts as largest.
+    text = f"""The maximum over windows of {_sizes(dims)}; of equal ones the first gets the gradient; NaN is largest.
 
     Args:
         kernel_size: of the windows; this and the others an int or one per dimension.
@@ -488,7 +498,9 @@ def _adaptive_avg_pool(dims: int) -> Any:
                 places = np.arange(length)
                 inside = (places >= starts[:, None]) & (places < ends[:, None])
                 result = apply_along(result, inside / (ends - starts)[:, None], dim)
-        kernel = tuple(n // max(1, w) if w == 0 or n % w == 0 else 1 for n, w in zip(input.shape[-dims:], wanted, strict=True))
+        kernel = tuple(
+            n // max(1, w) if w == 0 or n % w == 0 else 1 for n, w in zip(input.shape[-dims:], wanted, strict=True)
+        )
         if any(k > 1 for k in kernel) or 0 in wanted:
             result = avg_pool(result, kernel, kernel, (0,) * dims, wanted, True, None)
         return result if result is not input else core.FUNCTIONS["clone"](input)
@@ -526,13 +538,13 @@ def _adaptive_max_pool(dims: int) -> Any:
             result = REGISTRY["take_index"](result, (slice(None),) * dim + (module_of(input._data).asarray(places),))
         steps = tuple(kernel)
         geometry = (steps, steps, (0,) * dims, (1,) * dims, wanted)
-        size = tuple(result.shape[-dims:])
+        sizes = tuple(result.shape[-dims:])
         result = _max_pooled(result, geometry, return_indices)
         if not return_indices:
             return result
         xp = module_of(input._data)
-        rest, index = result[1]._data, 0
-        for i, place in enumerate(xp.unravel_index(rest, size)):
+        index: Any = 0
+        for i, place in enumerate(xp.unravel_index(result[1]._data, sizes)):
             index = index * input.shape[input.ndim - dims + i] + xp.asarray(maps[i])[place]
         return result[0], core.Tensor._wrap(index)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, module_of
+from ..backend import cpu, dtypes, module_of
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public, taped
 from .elementwise import maximum, minimum, zero
@@ -484,7 +484,7 @@ def _ties(t: Any) -> list[Any]:
 @op(samples=_ties)
 def amax(xp, input, /, dim, keepdim):
     """The largest element over ``dim``; NaN if there is one."""
-    return xp.max(input, axis=dim, keepdims=keepdim)
+    return input.max(axis=dim, keepdims=keepdim)
 
 
 amax.rules(input=_share_rule)
@@ -493,7 +493,7 @@ amax.rules(input=_share_rule)
 @op(samples=_ties)
 def amin(xp, input, /, dim, keepdim):
     """The smallest element over ``dim``; NaN if there is one."""
-    return xp.min(input, axis=dim, keepdims=keepdim)
+    return input.min(axis=dim, keepdims=keepdim)
 
 
 amin.rules(input=_share_rule)
@@ -520,7 +520,7 @@ def _one_dim(name: str) -> dict[str, Any]:
 @op(**_one_dim("max"))
 def max_dim(xp, input, /, dim, keepdim, recording):
     """The largest element along ``dim``, and where the first of them is."""
-    return _pick(xp, input, xp.expand_dims(xp.argmax(input, axis=dim), dim), dim, keepdim)
+    return input.max(axis=dim, keepdims=keepdim), input.argmax(axis=dim, keepdims=True)
 
 
 max_dim.rules(input=_scattered)
@@ -529,7 +529,7 @@ max_dim.rules(input=_scattered)
 @op(**_one_dim("min"))
 def min_dim(xp, input, /, dim, keepdim, recording):
     """The smallest element along ``dim``, and where the first of them is."""
-    return _pick(xp, input, xp.expand_dims(xp.argmin(input, axis=dim), dim), dim, keepdim)
+    return input.min(axis=dim, keepdims=keepdim), input.argmin(axis=dim, keepdims=True)
 
 
 min_dim.rules(input=_scattered)
@@ -665,8 +665,7 @@ def _arg(name: str, what: str) -> Any:
         differentiable=False,
     )
     def primitive(xp, input, /, dim, keepdim):
-        index = getattr(xp, name)(input, axis=dim)
-        return xp.expand_dims(index, dim) if keepdim else index
+        return getattr(input, name)(axis=dim, keepdims=keepdim)
 
     def function(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         if input.dtype.kind == "b":
@@ -750,9 +749,7 @@ _any = _truth("any", "any element is")
 def norm(xp, input, /, p, dim, keepdim):
     """The p-norm of the elements over ``dim``."""
     if p == 2:
-        # Squares of large float32 numbers need the range of float64.
-        squares = xp.multiply(input, input, dtype=np.float64)
-        return xp.sqrt(total(xp, squares, dim, keepdim)).astype(input.dtype)
+        return xp.sqrt(_square_sum(xp, input, dim, keepdim))
     size = xp.abs(input)
     if math.isinf(p):
         return (xp.max if p > 0 else xp.min)(size, axis=dim, keepdims=keepdim)
@@ -761,6 +758,15 @@ def norm(xp, input, /, p, dim, keepdim):
     if p == 1:
         return total(xp, size, dim, keepdim)
     return total(xp, size**p, dim, keepdim) ** (1 / p)
+
+
+def _square_sum(xp: Any, x: Any, dim: tuple[int, ...], keepdim: bool) -> Any:
+    if xp is not np or len(dim) < x.ndim or not x.ndim or not x.flags.c_contiguous:
+        return total(xp, xp.square(x), dim, keepdim)
+    # Dot products of parts, added up in float64: one pass, and no squares in memory.
+    flat = x.reshape(-1)
+    parts = [float(np.dot(part, part)) for part in np.split(flat, range(cpu.BLOCK, x.size, cpu.BLOCK))]
+    return np.full(_kept(x.shape, dim) if keepdim else (), math.fsum(parts), x.dtype)
 
 
 def _norm_rule(F: Any, g: Any, input: Any, out: Any, p: float, dim: tuple[int, ...], keepdim: bool) -> Any:

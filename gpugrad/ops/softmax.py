@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes
+from ..backend import cpu, dtypes
 from .core import normalize_dim, normalize_dims, op
+from .elementwise import in_blocks
 from .reduction import _spread, reduction, total, wide
 
 
@@ -27,9 +30,23 @@ def _row_product_sum(xp: Any, a: Any, b: Any, dim: int) -> Any:
     return _row_sum(xp, a * b, dim)
 
 
+def _by_rows(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a forward that works along ``dim``, its last parameter, take a few rows at a time where they lie together."""
+
+    @functools.wraps(forward)
+    def wrapper(xp: Any, *args: Any) -> Any:
+        *arrays, dim = args
+        first = arrays[0]
+        if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK or dim % first.ndim != first.ndim - 1:
+            return forward(xp, *args)
+        return in_blocks(lambda *parts: forward(xp, *parts, -1), *arrays, row=first.shape[-1])
+
+    return wrapper
+
+
 def _shifted(xp: Any, input: Any, dim: int) -> Any:
-    largest = xp.max(input, axis=_axis(input, dim), keepdims=True) if input.size else xp.zeros_like(input)
-    return xp.subtract(input, largest, out=xp.empty_like(input, order="C"))
+    largest = input.max(axis=_axis(input, dim), keepdims=True) if input.size else input
+    return xp.subtract(input, largest, out=xp.empty_like(input))
 
 
 def _rows(t: Any) -> list[Any]:
@@ -38,6 +55,7 @@ def _rows(t: Any) -> list[Any]:
 
 @op(samples=_rows)
 @wide
+@_by_rows
 def softmax(xp, input, /, dim):
     """The exponentials of each row along ``dim``, divided by their sum."""
     out = _shifted(xp, input, dim)
@@ -50,6 +68,7 @@ softmax.rules(input=lambda F, g, out, dim: F.softmax_slope(g, out, dim))
 
 
 @op(samples=lambda t: [(t(2, 3), t(2, 3), 1), (t(3, 2), t(3, 2), 0), (t(), t(), 0)], torch=None)
+@_by_rows
 def softmax_slope(xp, input, result, /, dim):
     """The gradient ``input`` taken back through a softmax with its ``result``."""
     answer = xp.subtract(input, _row_product_sum(xp, input, result, dim), out=xp.empty_like(result))
@@ -67,6 +86,7 @@ softmax_slope.rules(input=lambda F, g, result, dim: F.softmax_slope(g, result, d
 
 @op(samples=_rows)
 @wide
+@_by_rows
 def log_softmax(xp, input, /, dim):
     """Each row along ``dim`` less the logarithm of the sum of its exponentials."""
     out = _shifted(xp, input, dim)
@@ -78,6 +98,7 @@ log_softmax.rules(input=lambda F, g, out, dim: F.log_softmax_slope(g, out, dim))
 
 
 @op(samples=lambda t: [(t(2, 3), t(2, 3), 1), (t(3, 2), t(3, 2), 0), (t(), t(), 0)], torch=None)
+@_by_rows
 def log_softmax_slope(xp, input, result, /, dim):
     """The gradient ``input`` taken back through a log-softmax with its ``result``."""
     answer = xp.exp(result, out=xp.empty_like(result))

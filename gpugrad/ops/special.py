@@ -99,19 +99,16 @@ erfc.rules(input=blockwise(lambda F, g, input: g * (F.exp(-(input * input)) * (-
 _OUTER, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
-def _gelu(xp: Any, x: Any, approximate: str) -> Any:
+@blockwise
+def _distribution(xp: Any, x: Any, approximate: str) -> Any:
+    """Twice the normal distribution function less 1, or its approximation."""
     if approximate == "none":
-        out = _erf(xp, x * math.sqrt(0.5))
-    else:
-        out = xp.multiply(x, x, out=xp.empty_like(x))
-        out *= _OUTER * _CUBIC
-        out += _OUTER
-        out *= x
-        xp.tanh(out, out=out)
-    out += 1
+        return _erf(xp, xp.multiply(x, math.sqrt(0.5), out=xp.empty_like(x)))
+    out = xp.multiply(x, x, out=xp.empty_like(x))
+    out *= _OUTER * _CUBIC
+    out += _OUTER
     out *= x
-    out *= 0.5
-    return out
+    return xp.tanh(out, out=out)
 
 
 @elementwise(
@@ -119,25 +116,34 @@ def _gelu(xp: Any, x: Any, approximate: str) -> Any:
     torch=lambda torch, x, approximate: torch.nn.functional.gelu(x, approximate=approximate),
     promotes="float",
     public=False,
+    aux=True,
 )
-@blockwise
-def gelu(xp, input, /, approximate):
+def gelu(xp, input, /, approximate, recording):
     """``x`` times the normal distribution function of x; ``approximate`` is "none" or "tanh"."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', but got {approximate!r}")
-    return _gelu(xp, input, approximate)
+    distribution = _distribution(xp, input, approximate)
+    out = distribution + 1
+    out *= input
+    out *= 0.5
+    return out, distribution if recording else None
 
 
-def _gelu_rule(F: Any, g: Any, input: Any, approximate: str) -> Any:
+@gelu.aux_rule
+def _gelu_distribution(F: Any, input: Any, approximate: str) -> Any:
+    if approximate == "none":
+        return F.erf(input * math.sqrt(0.5))
+    return F.tanh(input * (input * input * (_OUTER * _CUBIC) + _OUTER))
+
+
+def _gelu_rule(F: Any, g: Any, input: Any, aux: Any, approximate: str) -> Any:
     square = input * input
     if approximate == "none":
-        distribution = F.erf(input * math.sqrt(0.5))
         density = F.exp(square * -0.5) * _OUTER
     else:
-        distribution = F.tanh(input * (square * (_OUTER * _CUBIC) + _OUTER))
-        density = (1 - distribution * distribution) * (square * (3 * _OUTER * _CUBIC) + _OUTER)
-    # Both twice what they are called, which saves a pass.
-    return g * ((1 + distribution + density * input) * 0.5)
+        density = (1 - aux * aux) * (square * (3 * _OUTER * _CUBIC) + _OUTER)
+    # The density is twice the derivative of the distribution.
+    return g * ((1 + aux + density * input) * 0.5)
 
 
 gelu.rules(input=blockwise(_gelu_rule))

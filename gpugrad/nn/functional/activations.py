@@ -52,7 +52,7 @@ __all__ = [
 
 def _apply(name: str, input: Any, inplace: bool, *params: Any) -> Tensor:
     """An elementwise op of the registry, out of place or in place."""
-    function = REGISTRY[name].function
+    function: Any = REGISTRY[name]
     if inplace:
         return core.inplace(f"{name}_", function, input, *params)
     return function(input, *params)
@@ -74,7 +74,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x above 0, ``negative_slope * x`` below."""
+    """``x`` above 0, ``negative_slope * x`` below."""
     return _apply("leaky_relu", input, inplace, negative_slope)
 
 
@@ -105,7 +105,7 @@ def rrelu(
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x above 0, ``weight * x`` below.
+    """``x`` above 0, ``weight * x`` below.
 
     Args:
         weight: one element, or one for each channel (dimension 1).
@@ -128,7 +128,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x above 0, ``alpha * (exp(x) - 1)`` below."""
+    """``x`` above 0, ``alpha * (exp(x) - 1)`` below."""
     return _apply("elu", input, inplace, alpha)
 
 
@@ -148,7 +148,7 @@ def selu_(input: Tensor) -> Tensor:
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x above 0, ``alpha * (exp(x / alpha) - 1)`` below.
+    """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below.
 
     Raises:
         ZeroDivisionError: ``alpha`` is 0.
@@ -164,17 +164,17 @@ def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """x times the normal distribution's share below x; with "tanh" its approximation (Hendrycks and Gimpel 2016)."""
+    """``x`` times the normal distribution's share below x; "tanh" approximates it (Hendrycks and Gimpel 2016)."""
     return _apply("gelu", input, False, approximate)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x)."""
+    """``x * sigmoid(x)``."""
     return _apply("silu", input, inplace)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * tanh(softplus(x))."""
+    """``x * tanh(softplus(x))``."""
     return _apply("mish", input, inplace)
 
 
@@ -184,12 +184,12 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)."""
+    """``x / (1 + |x|)``."""
     return _apply("softsign", input, False)
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """x - tanh(x)."""
+    """``x - tanh(x)``."""
     return _apply("tanhshrink", input, False)
 
 
@@ -215,17 +215,17 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * hardsigmoid(x)."""
+    """``x * hardsigmoid(x)``."""
     return _apply("hardswish", input, inplace)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x, and 0 where it is within ``lambd`` of 0."""
+    """``x``, and 0 where it is within ``lambd`` of 0."""
     return input.masked_fill((input >= -lambd) & (input <= lambd), 0.0)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x moved towards 0 by ``lambd``, not beyond it.
+    """``x`` moved towards 0 by ``lambd``, not beyond it.
 
     Raises:
         RuntimeError: ``lambd`` is negative.
@@ -236,7 +236,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where it is above ``threshold``, else ``value``."""
+    """``x`` where it is above ``threshold``, else ``value``."""
     return _apply("threshold", input, inplace, threshold, value)
 
 

@@ -92,7 +92,9 @@ def embedding(
     """
     input, weight = as_tensors("embedding", (input, weight))
     if input.dtype.kind not in "iu":
-        raise RuntimeError(f"embedding: expected indices of an integer dtype, but got {input.dtype}; convert with .long()")
+        raise RuntimeError(
+            f"embedding: expected indices of an integer dtype, but got {input.dtype}; convert with .long()"
+        )
     if weight.ndim != 2:
         raise RuntimeError(f"'weight' must be 2-D, but got a weight of shape {list(weight.shape)}")
     if scale_grad_by_freq:
@@ -132,7 +134,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return REGISTRY["one_hot"](tensor, num_classes)
 
 
-def _same_dtype(name: str, input: Tensor, *others: Tensor | None) -> None:
+def _check_dtypes(name: str, input: Tensor, *others: Tensor | None) -> None:
+    if not input.is_floating_point():
+        raise NotImplementedError(f"{name} is not implemented for {input.dtype} tensors; convert them with .float()")
     for t in others:
         # Statistics and weights of 16-bit networks may stay in float32.
         if t is not None and t.dtype != input.dtype and not (input.itemsize == 2 and t.dtype == np.float32):
@@ -155,7 +159,7 @@ def _normalized_shape(name: str, input: Tensor, normalized_shape: Any, *paramete
                 f"{name}: Expected weight and bias to be of same shape as normalized_shape, but got one of shape "
                 f"{list(t.shape)} and normalized_shape = {list(shape)}"
             )
-    _same_dtype(name, input, *parameters)
+    _check_dtypes(name, input, *parameters)
     return shape
 
 
@@ -217,7 +221,7 @@ def _check_channels(name: str, input: Tensor, channels: int, **parameters: Tenso
     for label, t in parameters.items():
         if t is not None and tuple(t.shape) != (channels,):
             raise RuntimeError(f"{name}: {label} should contain {channels} elements not {t._data.size}")
-    _same_dtype(name, input, *parameters.values())
+    _check_dtypes(name, input, *parameters.values())
 
 
 def _update(running: Tensor | None, value: Any, momentum: float) -> None:
@@ -353,9 +357,7 @@ def group_norm(
     return _affine(result.reshape(input.shape), weight, bias)
 
 
-def local_response_norm(
-    input: Tensor, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(input: Tensor, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Divide by ``(k + alpha * mean of squares over size neighbouring channels) ** beta`` (Krizhevsky et al. 2012).
 
     Raises:
@@ -430,7 +432,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """
     if input.ndim != 4:
         warnings.warn(
-            f"dropout2d: Received a {input.ndim}-D input, whose first two dimensions are taken as samples and channels. "
+            f"dropout2d: Received a {input.ndim}-D input; its first two dimensions are taken as samples and channels. "
             "Use dropout1d for (N, C, L), or dropout.",
             stacklevel=2,
         )
@@ -480,6 +482,8 @@ def scaled_dot_product_attention(
         scale: 1 / sqrt(E) unless given.
         enable_gqa: repeat the heads (dimension -3) of key and value to the number of the query's.
 
+    Queries that may look nowhere get zeros.
+
     Raises:
         RuntimeError: ``is_causal`` with a mask, dtypes or shapes that do not fit, or an integer mask.
     """
@@ -498,19 +502,31 @@ def scaled_dot_product_attention(
         key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * scale) @ key.transpose(-2, -1)
+    blind = None
     if is_causal:
-        length, count = scores.shape[-2:]
-        later = np.arange(count) > np.arange(length)[:, None]
+        later = np.arange(scores.shape[-1]) > np.arange(scores.shape[-2])[:, None]
         scores = scores.masked_fill(Tensor._wrap(later).to(scores.device), -math.inf)
     elif attn_mask is not None:
-        if attn_mask.dtype.kind == "b":
-            scores = scores.masked_fill(~attn_mask, -math.inf)
-        elif attn_mask.dtype == scores.dtype:
-            scores = scores + attn_mask
-        else:
+        if attn_mask.dtype.kind != "b" and attn_mask.dtype != scores.dtype:
             raise RuntimeError(
-                f"Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: {attn_mask.dtype} "
-                f"and query.dtype: {query.dtype} instead."
+                "Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: "
+                f"{attn_mask.dtype} and query.dtype: {query.dtype} instead."
             )
+        blind = _blind_rows(attn_mask)
+        if blind is not None:
+            attn_mask = attn_mask.masked_fill(blind, attn_mask.dtype.kind == "b")
+        scores = (
+            scores.masked_fill(attn_mask.logical_not(), -math.inf)
+            if attn_mask.dtype.kind == "b"
+            else scores + attn_mask
+        )
     weights = FUNCTIONS["softmax"](scores, -1)
+    weights = weights if blind is None else weights.masked_fill(blind, 0.0)
     return drop("dropout", weights, dropout_p, True, False) @ value
+
+
+def _blind_rows(mask: Tensor) -> Tensor | None:
+    """The rows of an attention mask that let nothing through; None on the CPU when there are none."""
+    seen = mask if mask.dtype.kind == "b" else mask.detach() > -math.inf
+    blind = ~seen.any(-1, True)
+    return blind if mask.is_cuda or bool(blind.any()) else None

@@ -45,7 +45,8 @@ def _reduction(reduction: str, size_average: bool | None = None, reduce: bool | 
         size_average = True if size_average is None else size_average
         reduction = "none" if reduce is False else "mean" if size_average else "sum"
         warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction={reduction!r} instead.", stacklevel=3
+            f"size_average and reduce args will be deprecated, please use reduction={reduction!r} instead.",
+            stacklevel=3,
         )
     if reduction not in ("none", "mean", "sum", *more):
         raise ValueError(f"{reduction} is not a valid value for reduction")
@@ -202,18 +203,24 @@ def _class_rows(name: str, input: Any, target: Any, weight: Any) -> tuple[Any, A
     if weight is not None:
         if tuple(weight.shape) != (classes,):
             raise RuntimeError(
-                f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
-                f"shape: {list(weight.shape)}"
+                f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor "
+                f"of shape: {list(weight.shape)}"
             )
+        if weight.requires_grad:
+            raise RuntimeError(f"{name} is not differentiable with respect to weight; give it weight.detach()")
         if weight.dtype != input.dtype:
             raise RuntimeError(f"{name}: expected weight of dtype {input.dtype}, but found {weight.dtype}")
     if target.shape == input.shape:
         return (input.unsqueeze(0), target.unsqueeze(0), weight, True) if single else (input, target, weight, False)
     if target.dtype not in (dtypes.int64, dtypes.uint8):
-        raise RuntimeError(f"expected target dtype to be int64 or uint8, but got {target.dtype}; convert it with .long()")
+        raise RuntimeError(
+            f"expected target dtype to be int64 or uint8, but got {target.dtype}; convert it with .long()"
+        )
     if single:
         if target._data.size != 1 or target.ndim > 1:
-            raise ValueError(f"Expected one target for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}.")
+            raise ValueError(
+                f"Expected one target for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}."
+            )
         return input.unsqueeze(0), target.reshape(1), weight, target.ndim == 0
     if not target.ndim or target.shape[0] != input.shape[0]:
         raise ValueError(
@@ -282,7 +289,9 @@ def _probabilities_loss(
         target = target * (1 - smoothing) + smoothing / rows.shape[1]
     products = log_softmax(rows, 1) * target
     values = -(products if weight is None else products * _by_class(weight, rows)).sum(1)
-    return values.sum() / values._data.size if reduction == "mean" and values._data.size else _reduced(values, reduction)
+    return (
+        values.sum() / values._data.size if reduction == "mean" and values._data.size else _reduced(values, reduction)
+    )
 
 
 def _smoothed_loss(
@@ -290,11 +299,11 @@ def _smoothed_loss(
 ) -> Tensor:
     logs = log_softmax(rows, 1)
     loss = REGISTRY["nll_loss"](logs, target, weight, ignore_index, reduction)
-    ignored = target == ignore_index
+    ignored: Any = target == ignore_index
     even = -(logs if weight is None else logs * _by_class(weight, rows)).sum(1).masked_fill(ignored, 0.0)
     if reduction == "mean":
         if weight is None:
-            count = (~ignored).sum()
+            count = ignored.logical_not().sum()
         else:
             count = weight[target.masked_fill(ignored, 0)].masked_fill(ignored, 0.0).sum()
         even = even.sum() / count
@@ -320,7 +329,9 @@ def nll_loss(
     reduction = _reduction(reduction, size_average, reduce)
     rows, target, weight, single = _class_rows("nll_loss", input, target, weight)
     if target.ndim == rows.ndim:
-        raise RuntimeError(f"nll_loss expects classes as targets, but got {target.dtype} of shape {tuple(target.shape)}")
+        raise RuntimeError(
+            f"nll_loss expects classes as targets, but got {target.dtype} of shape {tuple(target.shape)}"
+        )
     loss = REGISTRY["nll_loss"](rows, target, weight, ignore_index, reduction)
     return loss.squeeze(0) if single and reduction == "none" else loss
 
@@ -485,17 +496,16 @@ def gaussian_nll_loss(
     """
     reduction = _reduction(reduction)
     input, target = _floats("gaussian_nll_loss", input, target)
-    if not isinstance(var, Tensor):
-        var = input.detach() * 0 + var
-    if not var.is_cuda and bool((var._data < 0).any()):
+    spread = var if isinstance(var, Tensor) else input.detach() * 0 + var
+    if not spread.is_cuda and bool((spread._data < 0).any()):
         raise ValueError("var has negative entry/entries")
-    if var.shape != input.shape:
-        if input.shape[:-1] == var.shape:
-            var = var.unsqueeze(-1)
-        elif input.ndim != var.ndim or sum(a != b for a, b in zip(input.shape, var.shape, strict=True)) != 1:
-            raise ValueError(f"var is of incorrect size: {tuple(var.shape)} for an input of {tuple(input.shape)}")
-    raised = var + (var.detach().clamp(min=eps) - var.detach())
-    values = 0.5 * (raised.log() + (input - target) ** 2 / raised)
+    if spread.shape != input.shape:
+        if input.shape[:-1] == spread.shape:
+            spread = spread.unsqueeze(-1)
+        elif input.ndim != spread.ndim or sum(a != b for a, b in zip(input.shape, spread.shape, strict=True)) != 1:
+            raise ValueError(f"var is of incorrect size: {tuple(spread.shape)} for an input of {tuple(input.shape)}")
+    spread = spread + (spread.detach().clamp(min=eps) - spread.detach())
+    values = 0.5 * (spread.log() + (input - target) ** 2 / spread)
     return _reduced(values + 0.5 * math.log(2 * math.pi) if full else values, reduction)
 
 

@@ -57,11 +57,17 @@ def interpolate(
     (input,) = as_tensors("interpolate", (input,))
     dims = input.ndim - 2
     if antialias:
-        raise ValueError("interpolate: antialias is not supported; blur with avg_pool or use mode='area' to make smaller")
-    if mode not in ("nearest", "nearest-exact", "area", *_MODES) or dims not in (1, 2, 3) or _MODES.get(mode, dims) != dims:
+        raise ValueError(
+            "interpolate: antialias is not supported; blur with avg_pool or use mode='area' to make smaller"
+        )
+    if (
+        mode not in ("nearest", "nearest-exact", "area", *_MODES)
+        or dims not in (1, 2, 3)
+        or _MODES.get(mode, dims) != dims
+    ):
         raise NotImplementedError(
-            f"Got {input.ndim}D input, mode {mode!r}: only 3D, 4D and 5D input Tensors supported for the modes: nearest | "
-            "nearest-exact | area | linear (3D) | bilinear (4D) | bicubic (4D) | trilinear (5D)"
+            f"Got {input.ndim}D input, mode {mode!r}: only 3D, 4D and 5D input Tensors supported for the modes: "
+            "nearest | nearest-exact | area | linear (3D) | bilinear (4D) | bicubic (4D) | trilinear (5D)"
         )
     if mode not in _MODES and align_corners is not None:
         raise ValueError(
@@ -90,7 +96,8 @@ def interpolate(
         factors = factors if recompute_scale_factor else tuple(float(f) for f in given)
     if min(new) < 1 or 0 in old:
         raise RuntimeError(
-            f"Input and output sizes should be greater than 0, but got input (size: {list(old)}) output (size: {list(new)})"
+            f"Input and output sizes should be greater than 0, but got input (size: {list(old)}) output (size: "
+            f"{list(new)})"
         )
     if mode == "area":
         return _AREA[dims](input, new)
@@ -154,9 +161,7 @@ def upsample(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
 ) -> Tensor:
     """The old name of :func:`interpolate`."""
-    warnings.warn(
-        "`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
-    )
+    warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
@@ -169,8 +174,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     r = upscale_factor
     if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
         raise RuntimeError(
-            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but got "
-            f"input of size {list(input.shape)} and upscale_factor={r}"
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
+            f"but got input of size {list(input.shape)} and upscale_factor={r}"
         )
     *lead, channels, height, width = input.shape
     parts = input.reshape(-1, channels // (r * r), r, r, height, width).permute(0, 1, 4, 2, 5, 3)
@@ -211,8 +216,8 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
         return unfold(input.unsqueeze(0), kernel, dilation, padding, stride).squeeze(0)
     if input.ndim != 4 or min(kernel + dilation + stride) < 1 or min(padding) < 0:
         raise RuntimeError(
-            f"unfold: expected (C, H, W) or (N, C, H, W) and positive settings, but got input of size {list(input.shape)}, "
-            f"kernel_size={kernel}, dilation={dilation}, padding={padding}, stride={stride}"
+            "unfold: expected (C, H, W) or (N, C, H, W) and positive settings, but got input of size "
+            f"{list(input.shape)}, kernel_size={kernel}, dilation={dilation}, padding={padding}, stride={stride}"
         )
     out = output_size(tuple(input.shape[2:]), kernel, stride, padding, dilation)
     if min(out) < 1:
@@ -242,9 +247,9 @@ def fold(
         return fold(input.unsqueeze(0), size, kernel, dilation, padding, stride).squeeze(0)
     if input.ndim != 3 or min(size + kernel + dilation + stride) < 1 or min(padding) < 0:
         raise RuntimeError(
-            f"fold: expected (C * window size, windows) with or without N before it and positive settings, but got input of "
-            f"size {list(input.shape)}, output_size={size}, kernel_size={kernel}, dilation={dilation}, padding={padding}, "
-            f"stride={stride}"
+            "fold: expected (C * window size, windows) with or without N before it and positive settings, but got "
+            f"input of size {list(input.shape)}, output_size={size}, kernel_size={kernel}, dilation={dilation}, "
+            f"padding={padding}, stride={stride}"
         )
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     padded = tuple(n + 2 * p for n, p in zip(size, padding, strict=True))
@@ -342,8 +347,8 @@ def grid_sample(
     dims = input.ndim - 2
     if dims not in (2, 3) or grid.ndim != input.ndim or grid.shape[0] != input.shape[0] or grid.shape[-1] != dims:
         raise RuntimeError(
-            f"grid_sample(): expected grid to have size {dims} in last dimension, and input and grid to have the same batch "
-            f"size and 4 or 5 dimensions, but got input with sizes {list(input.shape)} and grid with sizes "
+            f"grid_sample(): expected grid to have size {dims} in last dimension, and input and grid to have the same "
+            f"batch size and 4 or 5 dimensions, but got input with sizes {list(input.shape)} and grid with sizes "
             f"{list(grid.shape)}"
         )
     corners = _default_corners("grid_sample", align_corners)
@@ -357,10 +362,11 @@ def grid_sample(
         places.append(x if padding_mode == "zeros" else x.clamp(0, n - 1))
     rows = input.reshape(input.shape[0], input.shape[1], math.prod(size))
     lows = [x.detach().round() if mode == "nearest" else x.detach().floor() for x in places]
-    total = None
+    total: Any = None
     for corner in range(1 if mode == "nearest" else 2**dims):
         index: Any = 0
-        weight, inside = None, None
+        weight: Any = None
+        inside: Any = None
         for i, n in enumerate(size):
             step = corner >> i & 1
             at = lows[i] + step if step else lows[i]

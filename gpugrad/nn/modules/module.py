@@ -490,10 +490,7 @@ class Module:
                 if is_lazy(parameter):
                     parameter._like = fn(parameter._like)
                     continue
-                old = parameter.detach()
-                new = fn(old)
-                if new is not old:
-                    parameter.data = new
+                parameter.data = fn(parameter.detach())
                 if parameter.grad is not None:
                     parameter._grad = fn(parameter.grad)
             for name, buffer in self._own(*_BUFFERS):

@@ -21,12 +21,12 @@ class Embedding(Module):
         padding_idx: a row that starts at zero and gets no gradient.
         max_norm: rows that are looked up are scaled down to this norm, in place.
         norm_type: which norm that is.
-        scale_grad_by_freq: divide a row's gradient by how often it was looked up.
-        sparse: not supported.
+        scale_grad_by_freq: not supported.
+        sparse: accepted for PyTorch programs; gradients are dense.
 
     Raises:
         ValueError: ``padding_idx`` is no row.
-        NotImplementedError: ``sparse`` is true.
+        NotImplementedError: ``scale_grad_by_freq`` is true.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Embedding(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        if sparse:
-            raise NotImplementedError("Embedding: sparse gradients are not supported; leave sparse=False")
+        if scale_grad_by_freq:
+            raise NotImplementedError("Embedding: scale_grad_by_freq is not supported; leave it False")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(f"padding_idx must be within num_embeddings ({num_embeddings}), but got {padding_idx}")
             padding_idx %= num_embeddings
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
         self.max_norm, self.norm_type = max_norm, norm_type
-        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
+        self.scale_grad_by_freq, self.sparse = False, sparse
         if _weight is None:
             _weight = empty(num_embeddings, embedding_dim, device=device, dtype=dtype)
             self.weight = Parameter(_weight, requires_grad=not _freeze)
@@ -73,9 +73,7 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(
-            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
-        )
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, sparse=self.sparse)
 
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
@@ -85,8 +83,6 @@ class Embedding(Module):
             text += f", max_norm={self.max_norm}"
         if self.norm_type != 2:
             text += f", norm_type={self.norm_type}"
-        if self.scale_grad_by_freq:
-            text += ", scale_grad_by_freq=True"
         return text
 
     @classmethod
