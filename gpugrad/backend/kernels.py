@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 from . import cuda
@@ -18,10 +18,12 @@ def source(name: str) -> str:
     Raises:
         FileNotFoundError: it is in neither place.
     """
-    package = files("gpugrad")
-    for folder in (package / "kernels", package / ".." / "kernels"):
-        if (folder / f"{name}.cu").is_file():
-            return (folder / f"{name}.cu").read_text(encoding="utf-8")
+    package = os.path.dirname(os.path.dirname(__file__))
+    for folder in (package, os.path.dirname(package)):
+        path = os.path.join(folder, "kernels", f"{name}.cu")
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                return file.read()
     raise FileNotFoundError(f"kernels/{name}.cu is neither in the gpugrad package nor beside it: reinstall gpugrad")
 
 

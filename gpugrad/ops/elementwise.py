@@ -22,6 +22,9 @@ from .pointwise import binary, elementwise, inplace_method, unary
 
 _NUMBERS = (bool, int, float)
 
+BRANCHES = 2048
+"""Elements up to which numpy.where is faster than bit operations, however random the mask."""
+
 
 def _tensors(low: float = -2.0, high: float = 2.0) -> Callable[[Any], list[Any]]:
     """Samples of a two-input op that takes no numbers in PyTorch."""
@@ -34,26 +37,27 @@ def zero(F: Any, g: Any) -> Any:
     return F.constant(module_of(array).zeros_like(array))
 
 
-def in_blocks(function: Callable[..., Any], *values: Any, row: int = 1) -> Any:
+def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
     """``function(*values)`` on parts of large NumPy arrays that stay in cache while it makes its passes over them.
 
     Args:
         function: gives an array of the shape and dtype of its first argument, element by element or row by row.
         values: arrays of one shape, and anything else, which goes with each part as it is.
-        row: how many elements have to stay together.
+        row: how many elements have to stay together; the parts have such rows then, else they are flat.
     """
     first = values[0]
     if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
         return function(*values)
+    shape = (-1, row) if row else (-1,)
     cut = [v.__class__ is np.ndarray and v.ndim > 0 for v in values]
     flat = []
     for value, is_cut in zip(values, cut, strict=True):
         if is_cut and (value.shape != first.shape or not value.flags.c_contiguous):
             return function(*values)
-        flat.append(value.reshape(-1, row) if is_cut else value)
+        flat.append(value.reshape(shape) if is_cut else value)
     out = np.empty(first.shape, first.dtype)
-    rows = out.reshape(-1, row)
-    step = max(1, cpu.BLOCK // row)
+    rows = out.reshape(shape)
+    step = max(1, cpu.BLOCK // (row or 1))
 
     def task(start: int, stop: int) -> None:
         token = hush()
@@ -96,7 +100,7 @@ def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
 
     numpy.where mispredicts a branch for every other element of a random mask; bit operations are ten times faster.
     """
-    if xp is not np or mask.size < 2048:
+    if xp is not np or mask.size <= BRANCHES:
         return xp.where(mask, first, second)
     return in_blocks(_select, first, second, mask)
 
@@ -108,7 +112,7 @@ def _keep(input: Any, mask: Any) -> Any:
 @op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
 def keep(xp, input, mask, /):
     """``input`` where ``mask`` is true, else 0: exact for inf and NaN, which a product is not."""
-    if xp is not np or mask.size < 1024:
+    if xp is not np or mask.size <= BRANCHES:
         return xp.where(mask, input, input.dtype.type(0))
     return in_blocks(_keep, input, mask)
 
@@ -825,7 +829,10 @@ def _clamp_max(F: Any, g: Any, input: Any, min: Any, max: Any) -> Any:
 clamp.rules(input=blockwise(_clamp_input), min=blockwise(_clamp_min), max=blockwise(_clamp_max))
 
 
-@elementwise(samples=lambda t: _clamps(t)[:3], torch="clamp", public=False)
+_WHOLE = ("int64", "int32", "uint8", "bool")
+
+
+@elementwise(samples=lambda t: _clamps(t)[:3], torch="clamp", public=False, tests={"not_in": _WHOLE})
 @blockwise
 def clamp_numbers(xp, input, /, min, max):
     """As ``clamp``, with bounds that are numbers."""
@@ -1180,7 +1187,6 @@ def bitwise_not(xp, input, /):
 
 
 # The dtypes in which the samples' NaN and infinities have no meaning.
-_WHOLE = ("int64", "int32", "uint8", "bool")
 
 
 def _odd_values(t: Any) -> list[Any]:

@@ -323,6 +323,8 @@ def elementwise(**options: Any) -> Callable[[Callable[..., Any]], Elementwise]:
                 FUNCTIONS[label] = METHODS[label] = made.function
                 if made.inplace and made.differentiable:
                     METHODS[f"{label}_"] = inplace_method(label, made.function)
+                    if made.arity == 1:
+                        FUNCTIONS[f"{label}_"] = METHODS[f"{label}_"]
         return made
 
     return register

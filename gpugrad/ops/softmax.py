@@ -16,7 +16,7 @@ from .reduction import _spread, reduction, total, wide
 
 def _axis(x: Any, dim: int) -> tuple[int, ...]:
     # A 0-d tensor is a row of one element.
-    return (dim,) if x.ndim else ()
+    return (dim % x.ndim,) if x.ndim else ()
 
 
 def _row_sum(xp: Any, x: Any, dim: int) -> Any:
@@ -39,7 +39,7 @@ def _by_rows(forward: Callable[..., Any]) -> Callable[..., Any]:
         first = arrays[0]
         if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK or dim % first.ndim != first.ndim - 1:
             return forward(xp, *args)
-        return in_blocks(lambda *parts: forward(xp, *parts, -1), *arrays, row=first.shape[-1])
+        return in_blocks(lambda *parts: forward(xp, *parts, 1), *arrays, row=first.shape[-1])
 
     return wrapper
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...creation import empty, zeros
 from ...ops import FUNCTIONS
+from ...ops.recurrent import gru_step, lstm_step
 from ...tensor import Tensor
 from .. import functional as F
 from .. import init
@@ -30,20 +31,13 @@ def _step(mode: str, given: Tensor, state: State, weights: Sequence[Any]) -> Sta
         weights: the hidden state's weight; the bias that has to be added apart (GRU); the projection (LSTM).
     """
     weight, bias, projection = weights
-    h = state[0]
-    hidden = F.linear(h, weight, bias)
     if mode == "LSTM":
-        i, f, g, o = (given + hidden).chunk(4, 1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
+        h, c = lstm_step(given, *state, weight)
         return (h if projection is None else F.linear(h, projection)), c
     if mode == "GRU":
-        given_r, given_z, given_n = given.chunk(3, 1)
-        hidden_r, hidden_z, hidden_n = hidden.chunk(3, 1)
-        n = (given_n + (given_r + hidden_r).sigmoid() * hidden_n).tanh()
-        z = (given_z + hidden_z).sigmoid()
-        return (n + z * (h - n),)
-    return ((given + hidden).tanh() if mode == "RNN_TANH" else (given + hidden).relu(),)
+        return (gru_step(given, state[0], weight, bias),)
+    total = given + F.linear(state[0], weight)
+    return (total.tanh() if mode == "RNN_TANH" else total.relu(),)
 
 
 def _contribution(mode: str, input: Tensor, weight: Tensor, bias: Any, hidden_bias: Any) -> tuple[Tensor, Any]:
@@ -201,6 +195,10 @@ class RNNBase(_Recurrent):
             expected = (rows, n) if single else (rows, batch, n)
             if tuple(state.shape) != expected:
                 raise RuntimeError(f"Expected hidden size {expected}, got {list(state.shape)}")
+            if state.dtype != like.dtype:
+                raise RuntimeError(
+                    f"Input and hidden tensors are not the same dtype, found {like.dtype} and {state.dtype}"
+                )
             states.append(state.unsqueeze(1) if single else state)
         return tuple(states)
 
@@ -369,6 +367,8 @@ class RNNCellBase(_Recurrent):
             expected = (*input.shape[:-1], self.hidden_size)
             if len(hx) != count or any(tuple(h.shape) != expected for h in hx):
                 raise RuntimeError(f"{name}: expected hx of shape {expected}, got {[tuple(h.shape) for h in hx]}")
+            if any(h.dtype != input.dtype for h in hx):
+                raise RuntimeError(f"{name}: expected hx of dtype {input.dtype}, got {[str(h.dtype) for h in hx]}")
             hx = tuple(h.unsqueeze(0) for h in hx) if single else hx
         given, bias = _contribution(self._mode, rows, self.weight_ih, self.bias_ih, self.bias_hh)
         state = _step(self._mode, given, hx, (self.weight_hh, bias, None))

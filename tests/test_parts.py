@@ -1,0 +1,85 @@
+"""What the CPU does with large arrays: passes over parts that stay in cache, masks as bits, sums in groups, no warnings."""
+
+import numpy as np
+import pytest
+from helpers import close, gradients, recorded
+
+import gpugrad as gg
+from gpugrad.backend import cpu
+from gpugrad.backend.quiet import quiet
+from gpugrad.ops import elementwise
+
+
+def test_parts_compute_what_the_whole_does(case, monkeypatch):
+    inputs = case.inputs()
+    outs = case.run(inputs)
+    found = gradients(outs, inputs) if recorded(outs) else []
+    monkeypatch.setattr(cpu, "BLOCK", 4)
+    monkeypatch.setattr(elementwise, "BRANCHES", 0)
+    parts = case.run(inputs)
+    close(parts, outs, 1e-12, 1e-14)
+    if recorded(parts):
+        close(gradients(parts, inputs), found, 1e-12, 1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(3000,), (50, 60)])
+def test_where_and_masks_of_every_size_of_element(dtype, shape):
+    draw = np.random.default_rng(0)
+    a, b = (draw.integers(0, 2, shape).astype(dtype) for _ in range(2))
+    mask = draw.random(shape) < 0.5
+    tensors = gg.tensor(mask), gg.tensor(a), gg.tensor(b)
+    assert np.array_equal(gg.where(*tensors).numpy(), np.where(mask, a, b))
+    assert np.array_equal(gg.where(tensors[0][:1], *tensors[1:]).numpy(), np.where(mask[:1], a, b))
+    assert np.array_equal(tensors[1].masked_fill(tensors[0], 1).numpy(), np.where(mask, np.ones((), dtype), a))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [
+        ((5000,), None),
+        ((40_000, 3), 0),
+        ((3, 3000, 5), 1),
+        ((900, 4, 30), (0, 2)),
+        ((700, 500), None),
+        ((2000, 20), (0, 1)),
+    ],
+)
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_sums_are_as_accurate_as_pairwise_ones(shape, dim, keepdim):
+    x = np.random.default_rng(0).uniform(0.5, 1.5, shape).astype(np.float32)
+    axes = tuple(range(len(shape))) if dim is None else dim
+    exact = x.astype(np.float64).sum(axis=axes, keepdims=keepdim)
+    for array in (x, np.asfortranarray(x)):
+        for name, scale in (("sum", 1), ("mean", exact.size / x.size)):
+            found = getattr(gg, name)(gg.tensor(array), axes, keepdim)
+            assert found.dtype == gg.float32
+            assert found.shape == exact.shape
+            np.testing.assert_allclose(found.numpy(), exact * scale, rtol=5e-7)
+
+
+def test_float16_sums_do_not_overflow_or_stall():
+    x = gg.full((60_000,), 2.0, dtype=gg.float16)
+    assert x.mean().item() == 2.0
+    assert x.sum().item() == np.inf
+    assert (x / 1000).sum().item() == pytest.approx(120, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinities_and_nan_are_no_reason_to_warn():
+    x = gg.tensor([0.0, -1.0, 1e30, -1e30, 1e4, -1e4, gg.inf, -gg.inf, gg.nan], requires_grad=True)
+    for out in (x.exp(), x.log(), x * x, x / 0, x.sqrt(), x.sigmoid(), x - x, x**-2, gg.nn.functional.silu(x), x.std()):
+        out.sum().backward()
+    for dtype in (gg.float16, gg.int64):
+        assert x.detach().to(dtype).dtype == dtype
+
+
+def test_users_keep_their_own_numpy_settings():
+    with quiet():
+        gg.tensor([1.0]) / 0
+    with np.errstate(divide="raise"):
+        gg.tensor([1.0]) / 0
+        with pytest.raises(FloatingPointError):
+            np.ones(1) / 0
+    with pytest.warns(RuntimeWarning, match="divide"):
+        np.ones(1) / 0
