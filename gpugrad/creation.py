@@ -415,7 +415,7 @@ def linspace(
         # From both ends, as PyTorch does, so that the sequence is symmetric and ends exactly.
         step = (end - start) / max(count - 1, 1)
         k = xp.arange(count)
-        return xp.where(k < count // 2, start + step * k, end - step * (count - 1 - k))
+        return xp.where(k < max(count // 2, 1), start + step * k, end - step * (count - 1 - k))
 
     return _sequence(count, values, wanted, device, requires_grad)
 

@@ -247,6 +247,18 @@ def test_replaced_data_is_noticed_and_state_kept():
     assert {float(entry["step"]) for entry in optimizer.state.values()} == {4.0}
 
 
+def test_assigned_values_move_into_the_buffer():
+    _, params = params_with_gradients()
+    optimizer = optim.SGD(params, lr=0.0, momentum=0.9)
+    optimizer.step()
+    buffer = params[0]._data.base
+    new = np.arange(12.0).reshape(3, 4)
+    params[0].data = gg.tensor(new)
+    optimizer.step()
+    np.testing.assert_array_equal(params[0].detach().numpy(), new)
+    assert params[0]._data.base is buffer
+
+
 def test_memory_that_someone_else_holds_is_updated_where_it_is():
     _, params = params_with_gradients()
     held = [params[0].detach(), params[1].detach().numpy()[1:]]

@@ -1,4 +1,4 @@
-"""What the CPU does with large arrays: passes over parts that stay in cache, masks as bits, sums in groups, no warnings."""
+"""What the CPU does with large arrays: parts that stay in cache, masks as bits, sums in groups; and no warnings."""
 
 import numpy as np
 import pytest

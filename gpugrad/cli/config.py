@@ -30,7 +30,7 @@ PRESETS: dict[str, Any] = {
     "hidden": {"mlp": [512, 256], "cnn": [128]},
     "dropout": {"mlp": 0.2, "cnn": 0.25},
     "shift": {"mlp": 0, "cnn": 2},
-    "epochs": {"mlp": 8, "cnn": 6},
+    "epochs": {"mlp": 8, "cnn": 4},
     "batch_size": 128,
     "accumulate": 1,
     "optimizer": "adam",
@@ -287,7 +287,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=fraction,
         metavar="M",
     )
-    add(training, "--weight-decay", "pull of the weights towards 0 (default: 0.01 for adamw, else 0)", type=non_negative, metavar="W")
+    add(
+        training,
+        "--weight-decay",
+        "pull of the weights towards 0 (default: 0.01 for adamw, else 0)",
+        type=non_negative,
+        metavar="W",
+    )
     add(
         training,
         "--clip-norm",

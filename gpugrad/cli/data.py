@@ -8,6 +8,7 @@ from typing import Any
 
 import gpugrad as gg
 
+from ..creation import tensor
 from ..data import MNIST, FashionMNIST
 from . import CommandError
 from .config import Config
@@ -57,7 +58,7 @@ class Split:
         """
         generator = gg.Generator()
         # The stream of the seed, far behind what initial weights and dropout take from it.
-        generator.set_state(gg.tensor([seed, (number + 1) << 44]))
+        generator.set_state(tensor([seed, (number + 1) << 44]))
         order = gg.randperm(len(self), generator=generator)
         if not self.shift:
             return order.to(self.device), None
@@ -95,7 +96,7 @@ def load_data(config: Config, device: Any) -> Data:
         except (OSError, RuntimeError, ValueError, ImportError) as error:
             raise CommandError(str(error)) from None
         for part in (dataset.data, dataset.targets):
-            total = zlib.crc32(part.numpy()[:limit], total)
+            total = zlib.crc32(part.numpy()[:limit].data, total)
         images, labels = dataset.as_tensors()
         if images.shape[1:] != (1, SIDE, SIDE) or not len(labels):
             raise CommandError(
@@ -103,4 +104,4 @@ def load_data(config: Config, device: Any) -> Data:
             )
         shift = config.shift if train else 0
         splits.append(Split(images[:limit], labels[:limit], device, shift, -kind.mean / kind.std))
-    return Data(*splits, origin=dataset.origin, fingerprint=f"{total:08x}")
+    return Data(splits[0], splits[1], origin=dataset.origin, fingerprint=f"{total:08x}")

@@ -106,7 +106,7 @@ def read_png(content: bytes) -> np.ndarray:
 
 def _unfilter(lines: np.ndarray, step: int) -> np.ndarray:
     """Undo what made each row of a PNG easier to compress; ``step`` is the bytes of a pixel."""
-    above = bytes(lines.shape[1] - 1)
+    above = bytearray(lines.shape[1] - 1)
     rows = []
     for line in lines:
         row = bytearray(line[1:].tobytes())

@@ -48,7 +48,7 @@ def choose_device(asked: str, quiet: bool = False) -> backend.device:
 
 def environment(device: backend.device) -> dict[str, Any]:
     """What a run ran on, for its configuration file."""
-    facts = {
+    facts: dict[str, Any] = {
         "gpugrad": __version__, "python": platform.python_version(), "numpy": np.__version__, "blas": blas(),
         "platform": platform.platform(), "device": str(device),
     }  # fmt: skip

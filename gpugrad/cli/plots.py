@@ -42,10 +42,10 @@ def draw_curves(records: Sequence[dict[str, Any]], title: str, path: Path) -> No
     per_epoch = epochs[0]["step"] / epochs[0]["epoch"]
     loss.plot([r["step"] / per_epoch for r in steps], [r["loss"] for r in steps], color="C0", alpha=0.3, linewidth=1)
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-        for k, split in enumerate(("train", "test")):
-            axes.plot(
-                number, [r[f"{split}_{quantity}"] for r in epochs], marker="o", markersize=4, color=f"C{k}", label=split
-            )
+        # A training figure is the mean over its epoch, so it belongs in the middle of it.
+        for k, (split, shift) in enumerate((("train", 0.5), ("test", 0.0))):
+            values = [r[f"{split}_{quantity}"] for r in epochs]
+            axes.plot([n - shift for n in number], values, marker="o", markersize=4, color=f"C{k}", label=split)
         axes.set(xlabel="epoch", title=quantity, xlim=(0, number[-1] + 0.3))
         axes.grid(alpha=0.3)
     loss.set_yscale("log")

@@ -10,6 +10,7 @@ import numpy as np
 import gpugrad as gg
 
 from .. import nn
+from ..creation import tensor
 from ..data.idx import read_idx
 from . import CommandError
 from .checkpoint import BEST, LAST, fitting, read_checkpoint
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     model.to(device)
     kind = DATASETS[config.dataset]
     classes = [name.split(" - ")[0] for name in kind.classes]
-    pixels = gg.tensor(np.stack([image for _, image, _ in images]), device=device)
+    pixels = tensor(np.stack([image for _, image, _ in images]), device=device)
     with gg.no_grad():
         batch = (pixels.float().reshape(-1, 1, SIDE, SIDE) / 255 - kind.mean) / kind.std
         chances = model(batch).softmax(1).cpu().numpy()

@@ -153,7 +153,7 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         gg.set_rng_state(state["random"])
         self.progress = Progress(**state["progress"])
-        self._pending.clear()
+        self._pending, self._gradients = [], None
         self.folder.rewind_log(self.progress.log_size)
 
     def save(self) -> None:
@@ -233,12 +233,11 @@ class Trainer:
                 # Not before the losses were looked at: the last step's gradients tell what broke the weights.
                 self.optimizer.zero_grad()
             (loss if count == size else loss * (count / size)).backward()
-        monitored = config.monitor and last
-        if monitored:
+        if config.monitor and last:
             self._gradients = gradient_summary(self.model)
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        if monitored:
+        if self._gradients is not None:
             self._gradients["clipped_norm"] = gradient_summary(self.model)["total_norm"]
         self.optimizer.step()
         self._lr = self.optimizer.param_groups[0]["lr"]
@@ -320,7 +319,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Measure on the test images, write the epoch's line, and save."""
         progress = self.progress
-        seconds = progress.epoch_seconds
+        seconds, speed = progress.epoch_seconds, progress.images / progress.epoch_seconds
         self._require_finite()
         test_loss, test_accuracy = self.evaluate()
         if not math.isfinite(test_loss):
@@ -330,7 +329,7 @@ class Trainer:
             "kind": "epoch", "epoch": progress.epoch + 1, "step": progress.step,
             "train_loss": progress.loss / progress.images, "train_accuracy": progress.correct / progress.images,
             "test_loss": test_loss, "test_accuracy": test_accuracy, "lr": self._lr,
-            "seconds": round(progress.seconds, 3), "images_per_second": round(progress.images / seconds, 1),
+            "seconds": round(progress.seconds, 3), "images_per_second": round(speed, 1),
         }  # fmt: skip
         if self._gradients:
             record["gradients"] = self._gradients
@@ -345,7 +344,7 @@ class Trainer:
         print(
             f"epoch {progress.epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}"
             f"  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.2%}"
-            f"  test {test_accuracy:.2%}  lr {self._lr:.2g}  {seconds:.1f} s  {record['images_per_second']:,.0f} images/s",
+            f"  test {test_accuracy:.2%}  lr {self._lr:.2g}  {seconds:.1f} s  {speed:,.0f} images/s",
             flush=True,
         )
         if self._gradients:

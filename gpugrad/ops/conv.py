@@ -202,77 +202,68 @@ def _transpose_samples(t: Any) -> list[Any]:
     torch=lambda torch, x, w, b, s, p, o, d, g: torch.convolution(x, w, b, s, p, d, True, o, g),
 )
 def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, dilation, groups):
-    ins, kernel = weight.shape[0], tuple(weight.shape[2:])
-    channels = weight.shape[1] * groups
-    if (
-        all(s == 1 for s in stride)
-        and not any(output_padding)
-        and all(p <= d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
-        and (channels >= ins >= 32 or all(k == 1 for k in kernel))
-    ):
-        # With unit steps it is a convolution too, and the sums happen inside the matrix product.
-        flipped = weight[(..., *(slice(None, None, -1),) * len(kernel))]
-        flipped = flipped.reshape(groups, ins // groups, *weight.shape[1:]).swapaxes(1, 2)
-        flipped = flipped.reshape(channels, ins // groups, *kernel)
-        around = tuple(d * (k - 1) - p for p, d, k in zip(padding, dilation, kernel, strict=True))
-        return conv.forward(xp, input, flipped, bias, stride, around, dilation, groups)
-    return _scattered(xp, input, weight, bias, stride, padding, output_padding, dilation, groups)
-
-
-def _scattered(
-    xp: Any,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Ints,
-    padding: Ints,
-    output_padding: Ints,
-    dilation: Ints,
-    groups: int,
-) -> Any:
-    """The transposed convolution that multiplies first and adds the windows up afterwards.
-
-    They are added up along all dimensions but the last, in long runs, and then the sums along the last.
-    """
+    # Kernel offsets along all dimensions but the last are summed inside a matrix product.  For that the input is
+    # unrolled along them, once for each residue of the output position by the stride: each meets its own offsets.
     if len(stride) == 1:
         settings = (1, *stride), (0, *padding), (0, *output_padding), (1, *dilation)
-        return _scattered(xp, input[:, :, None], weight[:, :, None], bias, *settings, groups)[:, :, 0]
+        return conv_transpose.forward(xp, input[:, :, None], weight[:, :, None], bias, *settings, groups)[:, :, 0]
     ins, kernel = weight.shape[0], tuple(weight.shape[2:])
-    channels, batch, small = weight.shape[1] * groups, input.shape[0], tuple(input.shape[2:])
-    dtype = working_dtype(input.dtype)
-    each = zip(small, kernel, stride, padding, output_padding, dilation, strict=True)
+    channels, lead = weight.shape[1] * groups, len(kernel) - 1
+    each = zip(input.shape[2:], kernel, stride, padding, output_padding, dilation, strict=True)
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, o, d in each)
-    result = xp.empty((batch, channels, *size), dtype)
+    if math.prod(kernel) == 1 and size == tuple(input.shape[2:]) and not any(padding):
+        turned = weight.reshape(groups, ins // groups, weight.shape[1]).swapaxes(1, 2)
+        turned = turned.reshape(channels, ins // groups, *kernel)
+        return conv.forward(xp, input, turned, bias, stride, padding, dilation, groups)
+    dtype = working_dtype(input.dtype)
+    result = xp.empty((input.shape[0], channels, *size), dtype)
     result[...] = 0 if bias is None else bias.reshape(-1, *(1,) * len(size))
-    depth, rest = math.prod(weight.shape[1:]), math.prod(small[1:])
-    w = weight.reshape(groups, ins // groups, depth).swapaxes(1, 2).astype(dtype, copy=False)
-    g = input.reshape(batch, ins, small[0] * rest)
-    lead = list(itertools.product(*map(range, kernel[:-1])))
-    row_bytes = channels * math.prod(kernel) * rest * dtype.itemsize
-    for start, stop, first, last in _blocks(xp, batch, small[0], row_bytes, rest):
-        n = stop - start
-        if first == 0:
-            sums = xp.zeros((channels, kernel[-1], n, *size[:-1], small[-1]), dtype)
-        values = g[start:stop, :, first * rest : last * rest].swapaxes(0, 1).astype(dtype, copy=False)
-        products = xp.matmul(w, values.reshape(groups, ins // groups, n * values.shape[-1]))
-        products = products.reshape(channels, len(lead), kernel[-1], n, last - first, *small[1:])
-        for k, index in enumerate(lead):
+    for residue in itertools.product(*(range(min(s, n)) for s, n in zip(stride[:lead], size, strict=False))):
+        shifts: list[list[int]] = []
+        chosen: list[list[int]] = []
+        for i, r in enumerate(residue):
+            offsets = [k * dilation[i] - padding[i] - r for k in range(kernel[i])]
+            chosen.append([k for k, offset in enumerate(offsets) if offset % stride[i] == 0])
+            shifts.append([offset // stride[i] for offset in offsets if offset % stride[i] == 0])
+        if all(chosen):
+            whole = math.prod(map(len, chosen)) == math.prod(kernel[:lead])
+            part = weight if whole else weight[(slice(None), slice(None), *np.ix_(*chosen))]
+            part = part.astype(dtype, copy=False)
+            rows = tuple(slice(r, None, s) for r, s in zip(residue, stride, strict=False))
+            last = (stride[-1], padding[-1], dilation[-1])
+            _add_products(xp, input, part, result[(slice(None), slice(None), *rows)], shifts, last, groups)
+    return result.astype(input.dtype, copy=False)
+
+
+def _add_products(
+    xp: Any, input: Any, weight: Any, result: Any, shifts: list[list[int]], settings: Ints, groups: int
+) -> None:
+    """Add to ``result`` the products of ``weight`` with ``input``, shifted along all dimensions but the last."""
+    (ins, per_group), width, dtype = weight.shape[:2], weight.shape[-1], result.dtype
+    channels, count = per_group * groups, math.prod(weight.shape[2:-1])
+    small, rows = input.shape[2:], result.shape[2:-1]
+    stride, padding, dilation = settings
+    w = weight.reshape(groups, ins // groups, per_group, count, width).transpose(0, 2, 4, 1, 3)
+    w = w.reshape(groups, per_group * width, ins // groups * count)
+    length = math.prod(rows[1:]) * small[-1]
+    row_bytes = (ins * count + channels * width) * length * dtype.itemsize
+    for start, stop, first, last in _blocks(xp, input.shape[0], rows[0], row_bytes, length):
+        here = (last - first, *rows[1:])
+        columns = xp.zeros((ins, count, stop - start, *here, small[-1]), dtype)
+        for k, shift in enumerate(itertools.product(*shifts)):
             to: list[slice] = []
             of: list[slice] = []
-            for i, at in enumerate(index):
-                at = at * dilation[i] - padding[i] + (first * stride[0] if i == 0 else 0)
-                windows, elements = reach(size[i], last - first if i == 0 else small[i], at, stride[i])
-                to.append(elements)
-                of.append(windows)
-            sums[(slice(None), slice(None), slice(None), *to)] += products[
-                (slice(None), k, slice(None), slice(None), *of)
-            ]
-        if last == small[0]:
-            target = result[start:stop].swapaxes(0, 1)
-            for j in range(kernel[-1]):
-                windows, elements = reach(size[-1], small[-1], j * dilation[-1] - padding[-1], stride[-1])
-                target[..., elements] += sums[:, j, ..., windows]
-    return result.astype(input.dtype, copy=False)
+            for i, moved in enumerate(shift):
+                windows, elements = reach(small[i], here[i], (first if i == 0 else 0) - moved, 1)
+                to.append(windows)
+                of.append(elements)
+            columns[(slice(None), k, slice(None), *to)] = input[(slice(start, stop), slice(None), *of)].swapaxes(0, 1)
+        shape = (groups, ins // groups * count, (stop - start) * math.prod(here) * small[-1])
+        products = xp.matmul(w, columns.reshape(shape)).reshape(channels, width, stop - start, *here, small[-1])
+        target = result[start:stop, :, first:last]
+        for j in range(width):
+            windows, elements = reach(result.shape[-1], small[-1], j * dilation - padding, stride)
+            target[..., elements] += products[:, j, ..., windows].swapaxes(0, 1)
 
 
 def _first(F: Any, value: Any, size: Ints) -> Any:
@@ -305,15 +296,22 @@ def _weight_samples(t: Any) -> list[Any]:
 
 @op(samples=_weight_samples, torch=None)
 def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
-    out = tuple(other.shape[2:])
-    channels, dtype = other.shape[1], working_dtype(input.dtype)
-    values = other.reshape(*other.shape[:2], math.prod(out))
-    depth = input.shape[1] // groups * math.prod(kernel)
-    total = xp.zeros((groups, depth, channels // groups), dtype)
-    for start, stop, where, columns in _columns(xp, input, kernel, out, stride, padding, dilation, False):
-        count = (stop - start) * columns.shape[-1]
-        rows = values[start:stop, :, where].swapaxes(0, 1).reshape(groups, channels // groups, count)
-        total += xp.matmul(columns.reshape(groups, depth, count), rows.swapaxes(1, 2).astype(dtype, copy=False))
+    (batch, channels), out = other.shape[:2], tuple(other.shape[2:])
+    per_group, dtype = channels // groups, working_dtype(input.dtype)
+    length, depth = math.prod(out), input.shape[1] // groups * math.prod(kernel)
+    values = other.reshape(batch, channels, length).astype(dtype, copy=False)
+    total = xp.zeros((groups, depth, per_group), dtype)
+    # Products of single samples take no room to speak of as long as they are smaller than the windows.
+    by_sample = length >= max(_LONG, per_group)
+    for start, stop, where, columns in _columns(xp, input, kernel, out, stride, padding, dilation, by_sample):
+        n, count = stop - start, where.stop - where.start
+        part = values[start:stop, :, where]
+        if by_sample:
+            part = part.reshape(n, groups, per_group, count).swapaxes(2, 3)
+            total += xp.matmul(columns.reshape(n, groups, depth, count), part).sum(axis=0)
+        else:
+            part = part.swapaxes(0, 1).reshape(groups, per_group, n * count).swapaxes(1, 2)
+            total += xp.matmul(columns.reshape(groups, depth, n * count), part)
     shape = (channels, input.shape[1] // groups, *kernel)
     return total.swapaxes(1, 2).reshape(shape).astype(input.dtype, copy=False)
 

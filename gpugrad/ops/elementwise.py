@@ -341,6 +341,8 @@ def pow(xp, input, other, /):
     """``input`` to the power ``other``."""
     if isinstance(other, _NUMBERS) and dtypes.is_floating(input.dtype) and other in _POWERS:
         return _POWERS[other](xp, input)
+    if input.dtype.kind == "b":
+        return xp.power(input, other).astype(input.dtype)
     if input.dtype.kind in "iu":
         return _integer_power(xp, input, xp.asarray(other))
     return xp.power(input, other)
@@ -829,6 +831,7 @@ def _clamp_max(F: Any, g: Any, input: Any, min: Any, max: Any) -> Any:
 clamp.rules(input=blockwise(_clamp_input), min=blockwise(_clamp_min), max=blockwise(_clamp_max))
 
 
+# Dtypes that are left out where samples have NaN, infinities or fractional bounds.
 _WHOLE = ("int64", "int32", "uint8", "bool")
 
 
@@ -894,6 +897,11 @@ where.rules(
 )
 
 
+def _as_mask(condition: Any) -> Any:
+    # Bytes were PyTorch's masks before it had bools, and it still takes them here.
+    return condition.to(np.bool_) if getattr(condition, "dtype", None) == np.uint8 else condition
+
+
 @public(method=False)
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """``input`` where ``condition`` is true, else ``other`` (tensors or numbers), broadcast and promoted.
@@ -908,13 +916,13 @@ def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
         array = condition._data
         found = module_of(array).nonzero(array.reshape(1) if not array.ndim else array)
         return tuple(core.Tensor._wrap(index) for index in found)
-    return where(condition, input, other)
+    return where(_as_mask(condition), input, other)
 
 
 @public(name="where", function=False)
 def _where_method(input: Any, condition: Any, other: Any) -> Any:
     """The elements where ``condition`` is true, else those of ``other``."""
-    return where(condition, input, other)
+    return where(_as_mask(condition), input, other)
 
 
 @elementwise(
@@ -1184,9 +1192,6 @@ def bitwise_not(xp, input, /):
             f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not on {input.dtype}"
         )
     return xp.invert(input)
-
-
-# The dtypes in which the samples' NaN and infinities have no meaning.
 
 
 def _odd_values(t: Any) -> list[Any]:

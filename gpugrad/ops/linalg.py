@@ -168,9 +168,11 @@ def _cholesky_rule(F: Any, g: Any, out: Any) -> Any:
 cholesky.rules(input=_cholesky_rule)
 
 
-def _same_signs(torch: Any, values: Any, vectors: Any, wanted: Any) -> Any:
+def _torch_eigh(torch: Any, x: Any) -> Any:
     """PyTorch's eigenvectors with the signs that NumPy gives them; both are right."""
-    return values, vectors * torch.sign((vectors.detach() * torch.tensor(wanted)).sum(-2, keepdim=True))
+    values, vectors = torch.linalg.eigh(x)
+    wanted = torch.tensor(np.linalg.eigh(x.detach().numpy())[1])
+    return values, vectors * torch.sign((vectors.detach() * wanted).sum(-2, keepdim=True))
 
 
 def _torch_svd(torch: Any, x: Any) -> Any:
@@ -222,7 +224,7 @@ qr.aux_rule(lambda F, input: F.qr(input))
     outputs=2,
     aux=True,
     samples=lambda t: [(_definite(t, 3, 3),), (_definite(t, 2, 2, 2),)],
-    torch=lambda torch, x: _same_signs(torch, *torch.linalg.eigh(x), np.linalg.eigh(x.detach().numpy())[1]),
+    torch=lambda torch, x: _torch_eigh(torch, x),
     tests=_low_precision(not_the_derivative=(0, 1)),
 )
 def eigh(xp, input, /, recording):
@@ -349,7 +351,7 @@ def _matrices(name: str, a: Any, square: bool = True, dims: int = 2) -> Any:
 
 
 def _named(name: str, fields: str) -> Any:
-    kind = namedtuple(f"linalg_{name}", fields)
+    kind: Any = namedtuple(f"linalg_{name}", fields)  # type: ignore[misc]
     kind.__doc__ = f"The result of ``linalg.{name}``."
     return kind
 
