@@ -12,6 +12,7 @@ from . import creation as _creation
 from . import random
 from .backend import cpu as _cpu
 from .backend import device, get_default_device, set_default_device
+from .backend.dtypes import bool_ as bool
 from .backend.dtypes import (
     double,
     float16,
@@ -28,7 +29,6 @@ from .backend.dtypes import (
     short,
     uint8,
 )
-from .backend.dtypes import bool_ as bool
 from .backend.dtypes import float32 as float
 from .backend.dtypes import int32 as int
 from .engine import (

@@ -16,7 +16,7 @@ import numpy as np
 from . import backend, engine
 from .backend import device, device_of, dtypes, module_of
 from .backend.quiet import quiet
-from .engine import Node, modes
+from .engine import modes
 from .ops import METHODS, core
 
 _hook_ids = count()
@@ -594,7 +594,8 @@ def _starting_gradient(output: Tensor, gradient: Any, taped: bool) -> Any:
         (gradient,) = core.as_tensors("backward", (gradient,))
     if gradient._data.shape != output._data.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output has a shape of {tuple(gradient.shape)} and output has a shape of {tuple(output.shape)}."
+            f"Mismatch in shape: grad_output has a shape of {tuple(gradient.shape)} "
+            f"and output has a shape of {tuple(output.shape)}."
         )
     core.check_same_device("backward", [output._data, gradient._data])
     if gradient.dtype != output.dtype:
@@ -622,7 +623,8 @@ def _walk(outputs: Any, gradients: Any, retain_graph: Any, create_graph: bool, t
             raise TypeError(f"{who}: expected tensors, but got {type(output).__name__}")
         if not output._needs_grad:
             raise RuntimeError(
-                "element 0 of tensors does not require grad and does not have a grad_fn: the result was not computed from a "
+                "element 0 of tensors does not require grad and does not have a grad_fn: "
+                "the result was not computed from a "
                 "tensor with requires_grad=True, or under no_grad()"
             )
         roots.append((*_edge(output), _starting_gradient(output, gradient, create_graph)))

@@ -39,7 +39,7 @@ def assert_close(
     """
     if (rtol is None) != (atol is None):
         raise ValueError("rtol and atol must both be specified or both be left to their defaults")
-    options = {
+    options: dict[str, Any] = {
         "rtol": rtol,
         "atol": atol,
         "equal_nan": equal_nan,
@@ -87,7 +87,8 @@ def assert_close(
         worst = np.unravel_index(np.argmax(np.nan_to_num(off, nan=np.inf)), off.shape)
         fail(
             f"Tensor-likes are not close!\n\nMismatched elements: {int((~close).sum())} / {close.size}\n"
-            f"Greatest absolute difference: {off[worst]} at index {tuple(int(i) for i in worst)} (up to {atol} allowed); "
+            f"Greatest absolute difference: {off[worst]} at index {tuple(int(i) for i in worst)} "
+            f"(up to {atol} allowed); "
             f"rtol is {rtol}"
         )
 

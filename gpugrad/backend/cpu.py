@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
-
-import numpy as np
 
 BLOCK = 32768
 """Elements in a block: a handful of float32 blocks stay in a core's level-2 cache."""

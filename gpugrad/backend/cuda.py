@@ -41,7 +41,10 @@ def _driver_present() -> bool:
 def diagnose() -> Diagnosis:
     """Find out, once, whether CUDA can be used; never raises."""
     if importlib.util.find_spec("cupy") is None:
-        fix = "Install it with pip install 'gpugrad[cuda13x]' (driver 580 or newer) or 'gpugrad[cuda12x]' (driver 525 or newer)"
+        fix = (
+            "Install it with pip install 'gpugrad[cuda13x]' (driver 580 or newer) "
+            "or 'gpugrad[cuda12x]' (driver 525 or newer)"
+        )
         if not _driver_present():
             return Diagnosis(
                 False,
@@ -83,7 +86,7 @@ def diagnose() -> Diagnosis:
         if "InsufficientDriver" in name:
             return Diagnosis(
                 False,
-                reason=f"the NVIDIA driver supports CUDA {_version(driver)}, older than the CUDA {_version(local)} that CuPy was built for",
+                reason=f"the NVIDIA driver supports CUDA {_version(driver)}, but CuPy was built for {_version(local)}",
                 fix="Update the driver, or install cupy-cuda12x instead of cupy-cuda13x",
                 **known,
             )

@@ -32,6 +32,8 @@ class device:
     """
 
     __slots__ = ("_previous", "index", "type")
+    type: str
+    index: int | None
 
     def __init__(self, type: str | device, index: int | None = None):
         if isinstance(type, device):

@@ -24,7 +24,7 @@ def _libc() -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> None:
-    """Reuse freed blocks of up to 32 MiB, and keep up to 512 MiB of them; does nothing where the C library is not glibc.
+    """Reuse freed blocks of up to 32 MiB, and keep up to 512 MiB of them; only glibc needs it.
 
     Whoever sets glibc's own variables (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``) keeps their settings.
     """

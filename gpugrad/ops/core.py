@@ -93,7 +93,7 @@ class Vocabulary:
             found = REGISTRY[name]
         except KeyError:
             raise AttributeError(f"the gradient vocabulary has no op {name!r}") from None
-        function = found if self.is_taped else found.on_arrays
+        function = found if self.is_taped else found.raw_function()
         setattr(self, name, function)
         return function
 
@@ -166,7 +166,8 @@ class OpNode(Node):
                 values = self.values or ()
                 raise RuntimeError(
                     f"one of the variables needed for gradient computation has been modified by an inplace operation: "
-                    f"the {which} of {self.op.name!r}, of shape {tuple(np.shape(values[k]))}, is at version {counter[0]}; "
+                    f"the {which} of {self.op.name!r}, of shape {tuple(np.shape(values[k]))}, "
+                    f"is at version {counter[0]}; "
                     f"expected version {version}. Modify a clone instead, or after backward()"
                 )
 
@@ -198,7 +199,8 @@ class OpNode(Node):
         values: Any = self.values
         if values is None:
             raise RuntimeError(
-                f"Trying to backward through the graph a second time: what {self.op.name!r} saved has already been freed. "
+                "Trying to backward through the graph a second time: "
+                f"what {self.op.name!r} saved has already been freed. "
                 "Specify retain_graph=True in the first backward() if you need to backward through it again"
             )
         for counter, version in self.versions:
@@ -362,11 +364,20 @@ class Op:
 
     def on_arrays(self, *args: Any) -> Any:
         """The forward on raw arrays, as gradient rules call it."""
-        first = args[0]
-        if first.__class__ is ndarray and first.dtype.itemsize != 2 and not self.aux and not self.kernels:
-            return self.forward(np, *args)  # what follows, the short way; the walk has silenced NumPy already
         result = self.compute(args, module_of(_first_array(args)), False)
         return result[0] if self.aux else result
+
+    def raw_function(self) -> Callable[..., Any]:
+        """``on_arrays`` with a short way for plain forwards on the CPU; the walk has silenced NumPy already."""
+        forward, general, kernels, aux = self.forward, self.on_arrays, self.kernels, self.aux
+
+        def function(*args: Any) -> Any:
+            first = args[0]
+            if first.__class__ is ndarray and first.dtype.itemsize != 2 and not aux and not kernels:
+                return forward(np, *args)
+            return general(*args)
+
+        return function
 
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """The result of the fused kernel where there is one and it applies, else of the generic forward."""
@@ -392,7 +403,7 @@ class Op:
     def __call__(self, *args: Any) -> Any:
         """Apply to tensors: inputs first, then the plain parameters."""
         count = len(args) - len(self.params) if self.variadic else len(self.inputs)
-        return self.apply(args[:count], args[count:])
+        return self.apply_with_aux(args[:count], args[count:])[0]
 
     def apply(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> Any:
         """Apply to tensors (or None for an absent optional input), recording if need be."""
@@ -405,7 +416,7 @@ class Op:
         wanted: tuple[bool, ...] = ()
         for t in inputs:
             array = None if t is None else getattr(t, "_data", t)
-            if array.__class__ is not ndarray and t is not None or array is t:
+            if (array.__class__ is not ndarray and t is not None) or array is t:
                 inputs = as_tensors(self.name, inputs)
                 arrays = tuple(None if t is None else t._data for t in inputs)
                 wanted = tuple(t is not None and t._needs_grad for t in inputs)
@@ -568,7 +579,8 @@ def refresh_view(t: Any) -> None:
             fresh = fresh[slot] if op.outputs != 1 else fresh
             if fresh._data.shape != view._data.shape:
                 raise RuntimeError(
-                    f"a view of shape {tuple(view.shape)} cannot be used: its base was reshaped in place and then changed"
+                    f"a view of shape {tuple(view.shape)} cannot be used: "
+                    "its base was reshaped in place and then changed"
                 )
             view._node, view._slot, view._needs_grad = fresh._node, fresh._slot, fresh._needs_grad
         view._view_version = view._version_counter[0]
@@ -588,7 +600,8 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
         if root._node is None and root._needs_grad:
             kind = "a leaf Variable" if root is target else "a view of a leaf Variable"
             raise RuntimeError(
-                f"{name}: {kind} that requires grad is being used in an in-place operation; use no_grad() or work on a clone"
+                f"{name}: {kind} that requires grad is being used in an in-place operation; "
+                "use no_grad() or work on a clone"
             )
     base = target._base
     if modes.grad and base is not None and base._needs_grad and not target._needs_grad:
@@ -598,12 +611,14 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
         )
     if not getattr(target._data.flags, "writeable", True):
         raise RuntimeError(
-            f"{name}: unsupported operation: the memory is read-only, or more than one element of the written-to tensor "
+            f"{name}: unsupported operation: the memory is read-only, "
+            "or more than one element of the written-to tensor "
             "refers to a single memory location. Please clone() the tensor before performing the operation"
         )
     if target._inference and not modes.inference:
         raise RuntimeError(
-            "Inplace update to inference tensor outside InferenceMode is not allowed; make a clone to get a normal tensor"
+            "Inplace update to inference tensor outside InferenceMode is not allowed; "
+            "make a clone to get a normal tensor"
         )
 
 
@@ -711,7 +726,7 @@ def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
         TypeError: it is none of these.
     """
     if isinstance(value, _NUMBERS) or (isinstance(value, np.generic) and value.dtype.kind in "biuf"):
-        dtype = dtypes.of_scalar(value)
+        dtype = dtypes.of_scalar(value)  # type: ignore[arg-type]
         xp = np if like is None else module_of(like._data)
         # A float keeps its digits until the op's dtype is known.
         tensor = Tensor._wrap(xp.asarray(value, dtype=np.float64 if dtype.kind == "f" else dtype))
@@ -751,7 +766,7 @@ def public(*, method: bool | str | tuple[str, ...] = True, name: str | None = No
         if function:
             FUNCTIONS[label] = target
         if method:
-            names = (label,) if method is True else (method,) if isinstance(method, str) else method
+            names = (label,) if isinstance(method, bool) else (method,) if isinstance(method, str) else method
             for each in names:
                 METHODS[each] = target
         return target

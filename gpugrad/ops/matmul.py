@@ -25,6 +25,10 @@ def _rows(F: Any, x: Any) -> Any:
 
 def _product(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` with few calls of BLAS, and float16 summed in float32."""
+    if a.dtype != b.dtype:
+        raise RuntimeError(
+            f"expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}; convert one with .to()"
+        )
     if a.ndim > 2 and b.ndim == 2:
         return _product(xp, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
     if a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
@@ -52,7 +56,7 @@ def matmul(xp, input, other, /):
     """The matrix product, batched and broadcast over all but the last two dimensions.
 
     Raises:
-        RuntimeError: the shapes do not fit.
+        RuntimeError: the shapes or dtypes do not fit.
         NotImplementedError: the elements are booleans.
     """
     if input.dtype.kind == "b":
@@ -119,7 +123,7 @@ def _matmul(input: Any, other: Any) -> Any:
     Raises:
         RuntimeError: the inner sizes or the batch sizes do not match, an operand is 0-d, or the dtypes differ.
     """
-    return matmul(*_operands("matmul", input, other))
+    return matmul(input, other)
 
 
 def _rmatmul(self: Any, other: Any) -> Any:
@@ -182,7 +186,8 @@ def dot(input: Any, tensor: Any) -> Any:
     a, b = _operands("dot", input, tensor)
     if a.ndim == b.ndim == 1 and a.shape != b.shape:
         raise RuntimeError(
-            f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have the same number of elements"
+            f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] "
+            "to have the same number of elements"
         )
     return _ranked("dot", a, b, (1, 1))
 
@@ -248,19 +253,20 @@ def linear(xp, input, weight, bias, /):
     """``input @ weight.T + bias``: (..., in), (out, in) and (out,) to (..., out).
 
     Raises:
-        RuntimeError: the shapes do not fit.
+        RuntimeError: the shapes or dtypes do not fit.
     """
     x, w = input.shape, weight.shape
     if len(w) != 2 or not x or x[-1] != w[1]:
         shown = " and ".join(f"{math.prod(s[:-1])}x{s[-1] if s else 1}" for s in (x, w[::-1]))
         raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({shown}): linear got an input of shape {x} and a weight of shape "
+            f"mat1 and mat2 shapes cannot be multiplied ({shown}): "
+            f"linear got an input of shape {x} and a weight of shape "
             f"{w}, (out, in)"
         )
     out = _product(xp, input, weight.T)
     if bias is not None:
-        if bias.shape not in ((w[0],), (1,), ()):
-            raise RuntimeError(f"linear: expected a bias of shape ({w[0]},), but got {bias.shape}")
+        if (bias.shape != (w[0],) and bias.shape not in ((1,), ())) or bias.dtype != out.dtype:
+            raise RuntimeError(f"linear: expected a bias of shape ({w[0]},) and {out.dtype}, got {bias.shape}, {bias.dtype}")
         out += bias
     return out
 
@@ -278,6 +284,4 @@ def checked_linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Raises:
         RuntimeError: the shapes or dtypes do not fit.
     """
-    if bias is None:
-        return linear(*_operands("linear", input, weight), None)
-    return linear(*_operands("linear", input, weight, bias))
+    return linear(input, weight, bias)

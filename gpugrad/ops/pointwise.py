@@ -91,7 +91,8 @@ class Elementwise(Op):
     def general(self, args: tuple[Any, ...]) -> Any:
         if len(args) != self.arity + len(self.params):
             raise TypeError(
-                f"{self.name}() takes {self.arity + len(self.params)} arguments ({', '.join(self.inputs + self.params)}), but got {len(args)}"
+                f"{self.name}() takes {self.arity + len(self.params)} arguments "
+                f"({', '.join(self.inputs + self.params)}), but got {len(args)}"
             )
         tensors = as_tensors(self.name, args[: self.arity])
         params = args[self.arity :]
@@ -156,7 +157,7 @@ def _function(op: Elementwise) -> Callable[..., Any]:
 
 def _unary_function(op: Elementwise) -> Callable[..., Any]:
     forward, general = op.forward, op.general
-    recorded: tuple[Any, ...] | None = None
+    recorded: Any = None
 
     def function(input: Any) -> Any:
         nonlocal recorded
@@ -211,7 +212,7 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             mine = result._version_counter = [0]
             node.values, node.versions = (out,), ((mine, 0),)
         if saves_shape:
-            node.values = (*node.values, a.shape)
+            node.values = (*(node.values or ()), a.shape)
         return result
 
     return function
