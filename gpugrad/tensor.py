@@ -225,7 +225,7 @@ class Tensor:
     def __iter__(self) -> Any:
         if not self.ndim:
             raise TypeError("iteration over a 0-d tensor")
-        return iter([self[i] for i in range(len(self))])
+        return iter(METHODS["unbind"](self))
 
     def __bool__(self) -> bool:
         if self._data.size != 1:
@@ -670,6 +670,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -682,6 +683,7 @@ def grad(
         grad_outputs: the gradient of each output; may be None for tensors of one element.
         retain_graph: keep what the graph saved; the same as ``create_graph`` unless given.
         create_graph: record the walk, for gradients of gradients.
+        only_inputs: accepted; no other gradient is ever computed.
         allow_unused: give None for an input that the outputs do not depend on, instead of raising.
         materialize_grads: give zeros instead of None.
 

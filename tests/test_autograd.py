@@ -528,3 +528,8 @@ def test_what_derivatives_of_functions_refuse():
     close(functional.jacobian(lambda t: t.detach(), x), np.zeros((3, 3)))
     with pytest.raises(RuntimeError, match="does not require gradients"):
         functional.jacobian(lambda t: t.detach(), x, strict=True)
+
+
+def test_grad_takes_its_arguments_in_pytorchs_order():
+    x = leaf(3)
+    close(grad((x * x).sum(), x, None, None, False, True, True)[0], 2 * x.detach().numpy())

@@ -503,6 +503,25 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_parameter(tmp_path, 
     assert all(np.isfinite(t.numpy()).all() for t in state["model"].values())
 
 
+def test_broken_weights_are_never_saved(tmp_path, monkeypatch, capsys):
+    """With a checkpoint after each step, the one of step 19 stays when step 20 spoils a weight."""
+    real = train.Trainer._step
+
+    def step(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        if self.progress.step == 19:
+            with gg.no_grad():
+                self.model.output.bias[3] = math.inf
+
+    monkeypatch.setattr(train.Trainer, "_step", step)
+    assert gpugrad("train", *TINY, "--save-every", "1e-9", "--out", tmp_path) == 1
+    assert "output.bias is not finite after step 20" in capsys.readouterr().err
+    for name, saved in (("last", 19), ("previous", 18)):
+        state = gg.load(tmp_path / f"{name}.safetensors")
+        assert state["progress"]["step"] == saved
+        assert all(np.isfinite(t.numpy()).all() for t in state["model"].values())
+
+
 def test_a_gradient_that_is_not_finite_is_named(tmp_path, monkeypatch, capsys):
     real = train.Trainer._step
 

@@ -399,6 +399,15 @@ def test_no_state_for_parameters_without_gradient():
     assert plain.state_dict()["state"] == {}
 
 
+def test_steps_are_counted_for_each_parameter():
+    _, params = params_with_gradients()
+    optimizer = adam(params)
+    optimizer.step()
+    params[1].grad = None
+    optimizer.step()
+    assert [float(optimizer.state[p]["step"]) for p in params] == [2, 1]
+
+
 def test_one_whole_block_gives_the_same(monkeypatch):
     def result():
         rng, params = params_with_gradients([(3, 4), (4,), (), (30, 20), (5, 0)])

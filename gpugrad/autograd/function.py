@@ -96,11 +96,7 @@ class FunctionCtx:
                     raise RuntimeError(
                         "Inference tensors cannot be saved for backward; make a clone to get a normal tensor"
                     )
-                if slot is not None:
-                    kept = Tensor._wrap(t._data)
-                    kept._version_counter = t._counter()
-                    t = kept
-                elif t._node is not None or not t._needs_grad:
+                if t._node is not None or not t._needs_grad:
                     t = core.alias(t)
             saved.append((t, slot, 0 if t is None else t._version))
         self._saved = tuple(saved)

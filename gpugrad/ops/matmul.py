@@ -266,7 +266,9 @@ def linear(xp, input, weight, bias, /):
     out = _product(xp, input, weight.T)
     if bias is not None:
         if (bias.shape != (w[0],) and bias.shape not in ((1,), ())) or bias.dtype != out.dtype:
-            raise RuntimeError(f"linear: expected a bias of shape ({w[0]},) and {out.dtype}, got {bias.shape}, {bias.dtype}")
+            raise RuntimeError(
+                f"linear: expected a bias of shape ({w[0]},) and {out.dtype}, got {bias.shape}, {bias.dtype}"
+            )
         out += bias
     return out
 

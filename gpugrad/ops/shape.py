@@ -460,6 +460,15 @@ def _reinterpret(input: Any, dtype: Any) -> Any:
 
 
 @public(function=False)
+def storage_offset(input: Any) -> int:
+    """How many elements lie before this tensor's first one in the memory that it views."""
+    root = input._data
+    while isinstance(getattr(root, "base", None), type(input._data)):
+        root = root.base
+    return (input.data_ptr() - core.Tensor._wrap(root).data_ptr()) // input._data.itemsize
+
+
+@public(function=False)
 def view_as(input: Any, other: Any) -> Any:
     """``input`` viewed with the shape of ``other``."""
     return _view(input, tuple(other.shape))
