@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
+
+from . import blas
+from .quiet import hush
 
 BLOCK = 32768
 """Elements in a block: a handful of float32 blocks stay in a core's level-2 cache."""
@@ -24,6 +28,7 @@ class _Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        hush()
         while True:
             task, done = self.tasks.get()
             try:
@@ -47,12 +52,12 @@ _busy = threading.Lock()
 
 
 def get_num_threads() -> int:
-    """How many threads share elementwise work on the CPU (BLAS has its own setting)."""
+    """How many threads share work on the CPU."""
     return _count
 
 
 def set_num_threads(count: int) -> None:
-    """Set how many threads share elementwise work on the CPU.
+    """Set how many threads share work on the CPU, large matrix products included.
 
     Raises:
         RuntimeError: ``count`` is not a positive int.
@@ -61,6 +66,7 @@ def set_num_threads(count: int) -> None:
     if not isinstance(count, int) or count < 1:
         raise RuntimeError(f"set_num_threads expects a positive integer, got {count!r}")
     _count = count
+    blas.set_threads(count)
 
 
 def _forget_workers() -> None:
@@ -77,30 +83,32 @@ if hasattr(os, "register_at_fork"):
 def parallel(task: Callable[[int, int], None], size: int, least: int = BLOCK) -> None:
     """Call ``task(start, stop)`` on parts of ``range(size)`` that are multiples of ``least``, side by side.
 
-    Runs in the calling thread alone when there is little to share, or when the
-    workers are taken (by another thread, or by a task that calls this again).
+    The parts depend on nothing but the arguments and the number of threads; where the
+    workers are taken (by another thread, or by a task that calls this again), they run
+    one after the other.
     """
     parts = min(_count, size // least)
-    if parts < 2 or not _busy.acquire(blocking=False):
+    if parts < 2:
         task(0, size)
         return
+    step = -(-size // (parts * least)) * least
+    ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
+    if not _busy.acquire(blocking=False):
+        for start, stop in ranges:
+            task(start, stop)
+        return
     try:
-        while len(_workers) < parts - 1:
+        while len(_workers) < len(ranges) - 1:
             _workers.append(_Worker())
-        step = -(-size // (parts * least)) * least
         done: SimpleQueue[BaseException | None] = SimpleQueue()
-        handed = 0
-        for k in range(1, parts):
-            if k * step < size:
-                start, stop = k * step, min(size, (k + 1) * step)
-                _workers[k - 1].tasks.put((lambda start=start, stop=stop: task(start, stop), done))  # type: ignore[misc]
-                handed += 1
+        for worker, (start, stop) in zip(_workers, ranges[1:], strict=False):
+            worker.tasks.put((partial(task, start, stop), done))
         failure: BaseException | None = None
         try:
-            task(0, min(step, size))
+            task(*ranges[0])
         except BaseException as error:
             failure = error
-        for _ in range(handed):
+        for _ in ranges[1:]:
             failure = done.get() or failure
     finally:
         _busy.release()

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ..backend import blas, cpu
 from . import core
 from .core import as_tensors, op
 from .windows import Ints, named, output_size, reach, spatial, working_dtype
 
 _BLOCK_BYTES = 1 << 20  # of unrolled windows: half of a core's level-2 cache
 _DEVICE_BLOCK_BYTES = 1 << 28
+_WORTHWHILE = 1 << 20  # products that make up for handing them to another thread
 _LONG = 128  # positions from which a sample's own matrix product is worth it
 
 
@@ -98,6 +100,15 @@ def _columns(
         yield start, stop, where, columns.reshape(layout(n, count, where.stop - where.start, spatial=1))
 
 
+def _share(xp: Any, part: Callable[[int, int], None], batch: int, products: int) -> None:
+    """Work on parts of the batch, on the CPU side by side; a sample takes so many ``products``."""
+    if xp is np:
+        with blas.one_thread:
+            cpu.parallel(part, batch, max(1, _WORTHWHILE // max(1, products)))
+    else:
+        part(0, batch)
+
+
 def _samples(t: Any) -> list[Any]:
     one = (1,)
     return [
@@ -125,21 +136,26 @@ def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
     b = None if bias is None else bias.astype(dtype, copy=False).reshape(-1, 1)
     result = xp.empty((batch, channels, length), dtype)
     by_sample = length >= _LONG
-    for start, stop, where, columns in _columns(xp, input, kernel, out, stride, padding, dilation, by_sample):
-        n = stop - start
-        target = result[start:stop, :, where]
-        if by_sample:
-            grouped = result.reshape(batch, groups, channels // groups, length)[start:stop, :, :, where]
-            xp.matmul(w, columns.reshape(n, groups, depth, columns.shape[-1]), out=grouped)
-            if b is not None:
-                target += b
-        else:
-            product = xp.matmul(w, columns.reshape(groups, depth, n * columns.shape[-1]))
-            product = product.reshape(channels, n, columns.shape[-1]).swapaxes(0, 1)
-            if b is None:
-                target[...] = product
+
+    def part(low: int, high: int) -> None:
+        some, x = result[low:high], input[low:high]
+        for start, stop, where, columns in _columns(xp, x, kernel, out, stride, padding, dilation, by_sample):
+            n = stop - start
+            target = some[start:stop, :, where]
+            if by_sample:
+                grouped = some.reshape(-1, groups, channels // groups, length)[start:stop, :, :, where]
+                xp.matmul(w, columns.reshape(n, groups, depth, columns.shape[-1]), out=grouped)
+                if b is not None:
+                    target += b
             else:
-                xp.add(product, b, out=target)
+                product = xp.matmul(w, columns.reshape(groups, depth, n * columns.shape[-1]))
+                product = product.reshape(channels, n, columns.shape[-1]).swapaxes(0, 1)
+                if b is None:
+                    target[...] = product
+                else:
+                    xp.add(product, b, out=target)
+
+    _share(xp, part, batch, channels * depth * length)
     return result.reshape(batch, channels, *out).astype(input.dtype, copy=False)
 
 
@@ -218,6 +234,7 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
     dtype = working_dtype(input.dtype)
     result = xp.empty((input.shape[0], channels, *size), dtype)
     result[...] = 0 if bias is None else bias.reshape(-1, *(1,) * len(size))
+    last = (stride[-1], padding[-1], dilation[-1])
     for residue in itertools.product(*(range(min(s, n)) for s, n in zip(stride[:lead], size, strict=False))):
         shifts: list[list[int]] = []
         chosen: list[list[int]] = []
@@ -230,8 +247,14 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
             part = weight if whole else weight[(slice(None), slice(None), *np.ix_(*chosen))]
             part = part.astype(dtype, copy=False)
             rows = tuple(slice(r, None, s) for r, s in zip(residue, stride, strict=False))
-            last = (stride[-1], padding[-1], dilation[-1])
-            _add_products(xp, input, part, result[(slice(None), slice(None), *rows)], shifts, last, groups)
+            target = result[(slice(None), slice(None), *rows)]
+
+            def add(
+                low: int, high: int, part: Any = part, target: Any = target, shifts: list[list[int]] = shifts
+            ) -> None:
+                _add_products(xp, input[low:high], part, target[low:high], shifts, last, groups)
+
+            _share(xp, add, input.shape[0], part.size * math.prod(input.shape[2:]))
     return result.astype(input.dtype, copy=False)
 
 
@@ -300,18 +323,25 @@ def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
     per_group, dtype = channels // groups, working_dtype(input.dtype)
     length, depth = math.prod(out), input.shape[1] // groups * math.prod(kernel)
     values = other.reshape(batch, channels, length).astype(dtype, copy=False)
-    total = xp.zeros((groups, depth, per_group), dtype)
+    totals: dict[int, Any] = {}
     # Products of single samples take no room to speak of as long as they are smaller than the windows.
     by_sample = length >= max(_LONG, per_group)
-    for start, stop, where, columns in _columns(xp, input, kernel, out, stride, padding, dilation, by_sample):
-        n, count = stop - start, where.stop - where.start
-        part = values[start:stop, :, where]
-        if by_sample:
-            part = part.reshape(n, groups, per_group, count).swapaxes(2, 3)
-            total += xp.matmul(columns.reshape(n, groups, depth, count), part).sum(axis=0)
-        else:
-            part = part.swapaxes(0, 1).reshape(groups, per_group, n * count).swapaxes(1, 2)
-            total += xp.matmul(columns.reshape(groups, depth, n * count), part)
+
+    def part(low: int, high: int) -> None:
+        some, x = values[low:high], input[low:high]
+        total = totals[low] = xp.zeros((groups, depth, per_group), dtype)
+        for start, stop, where, columns in _columns(xp, x, kernel, out, stride, padding, dilation, by_sample):
+            n, count = stop - start, where.stop - where.start
+            chosen = some[start:stop, :, where]
+            if by_sample:
+                chosen = chosen.reshape(n, groups, per_group, count).swapaxes(2, 3)
+                total += xp.matmul(columns.reshape(n, groups, depth, count), chosen).sum(axis=0)
+            else:
+                chosen = chosen.swapaxes(0, 1).reshape(groups, per_group, n * count).swapaxes(1, 2)
+                total += xp.matmul(columns.reshape(groups, depth, n * count), chosen)
+
+    _share(xp, part, batch, channels * depth * length)
+    total = sum(totals[low] for low in sorted(totals))
     shape = (channels, input.shape[1] // groups, *kernel)
     return total.swapaxes(1, 2).reshape(shape).astype(input.dtype, copy=False)
 

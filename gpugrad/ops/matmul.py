@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import blas
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .elementwise import add, mul
@@ -32,7 +33,10 @@ def _product(xp: Any, a: Any, b: Any) -> Any:
     if a.ndim > 2 and b.ndim == 2:
         return _product(xp, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
     if a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
-        return xp.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+        return _product(xp, a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    if xp is np and blas.SMALL < a.size * b.shape[-1] < blas.LARGE:
+        with blas.one_thread:
+            return np.matmul(a, b)
     return xp.matmul(a, b)
 
 
