@@ -14,15 +14,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-SMALL = 1 << 17
-"""Multiplications up to which OpenBLAS itself uses one thread."""
-
-LARGE = 1 << 26
-"""Multiplications from which a product is worth several threads."""
+_SMALL = 1 << 17  # multiplications up to which OpenBLAS itself uses one thread
+_LARGE = 1 << 26  # multiplications from which a product is worth several threads
 
 
 class _Control(NamedTuple):
@@ -76,6 +73,14 @@ class _OneThread:
 
 
 one_thread = _OneThread()
+
+
+def matmul(xp: Any, a: Any, b: Any) -> Any:
+    """``a @ b`` of raw arrays; on the CPU in one thread unless it is large."""
+    if xp is np and _SMALL < a.size * b.shape[-1] < _LARGE:
+        with one_thread:
+            return np.matmul(a, b)
+    return xp.matmul(a, b)
 
 
 def set_threads(count: int) -> None:

@@ -191,7 +191,9 @@ def sum_channels(xp, input, /):
     batch, channels = input.shape[:2]
     length = math.prod(input.shape[2:])
     dtype = working_dtype(input.dtype)
-    rows = input.reshape(batch * channels, length).astype(dtype, copy=False) @ xp.ones(length, dtype)
+    rows = blas.matmul(
+        xp, input.reshape(batch * channels, length).astype(dtype, copy=False), xp.ones((length, 1), dtype)
+    )
     return rows.reshape(batch, channels).sum(axis=0).astype(input.dtype, copy=False)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..backend import cpu, dtypes, module_of
-from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
@@ -60,13 +59,9 @@ def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
     step = max(1, cpu.BLOCK // (row or 1))
 
     def task(start: int, stop: int) -> None:
-        token = hush()
-        try:
-            for i in range(start, stop, step):
-                part = slice(i, min(i + step, stop))
-                rows[part] = function(*[v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)])
-        finally:
-            unhush(token)
+        for i in range(start, stop, step):
+            part = slice(i, min(i + step, stop))
+            rows[part] = function(*[v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)])
 
     cpu.parallel(task, len(rows), step)
     return out

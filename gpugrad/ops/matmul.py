@@ -34,10 +34,7 @@ def _product(xp: Any, a: Any, b: Any) -> Any:
         return _product(xp, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
     if a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
         return _product(xp, a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
-    if xp is np and blas.SMALL < a.size * b.shape[-1] < blas.LARGE:
-        with blas.one_thread:
-            return np.matmul(a, b)
-    return xp.matmul(a, b)
+    return blas.matmul(xp, a, b)
 
 
 def _matmul_samples(t: Any) -> list[Any]:
