@@ -6,18 +6,19 @@ which needs fewer and longer passes over memory than going through whole windows
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..backend import module_of
+from ..backend import cpu, module_of
 from . import core
 from .core import REGISTRY, as_tensors, op
 from .windows import Ints, named, reach, spatial, working_dtype
 
-_BLOCK = 1 << 17  # elements at a time, which stay in a core's cache
+_BLOCK = 1 << 16  # elements at a time, which stay in a core's cache
 
 
 def _lines(array: Any, dim: int) -> Any:
@@ -26,12 +27,19 @@ def _lines(array: Any, dim: int) -> Any:
     return array.reshape(math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :]))
 
 
-def _parts(xp: Any, lines: Any) -> Iterator[slice]:
-    """Slices of the first of three dimensions; on the CPU such as stay in cache."""
+def _by_parts(xp: Any, lines: Any, work: Callable[[slice], None]) -> None:
+    """Call ``work`` on slices of the first of three dimensions; on the CPU they stay in cache and threads share them."""
     count = lines.shape[0]
-    step = max(1, _BLOCK // max(1, lines.shape[1] * lines.shape[2])) if xp is np else max(1, count)
-    for start in range(0, count, step):
-        yield slice(start, start + step)
+    if xp is not np:
+        work(slice(0, count))
+        return
+    step = max(1, _BLOCK // max(1, lines.shape[1] * lines.shape[2]))
+
+    def task(start: int, stop: int) -> None:
+        for first in range(start, stop, step):
+            work(slice(first, min(first + step, stop)))
+
+    cpu.parallel(task, count, step)
 
 
 def _complete(length: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
@@ -62,13 +70,16 @@ def max_along(xp, input, /, dim, kernel, stride, padding, dilation, size, indice
     winners = xp.empty(lines, np.min_scalar_type(kernel)) if recording or indices else None
     settings = (kernel, stride, padding, dilation)
     complete = _complete(x.shape[1], size, *settings)
-    for part in _parts(xp, x):
+
+    def work(part: slice) -> None:
         chosen = None if winners is None else winners[part]
         # A NaN in the maxima says that one has to be looked for; on a device, asking would mean waiting.
         look = xp is not np and x.dtype.kind == "f"
         _maxima(xp, x[part], out[part], chosen, settings, complete, look)
         if chosen is not None and not look and x.dtype.kind == "f" and chosen.size and np.isnan(out[part].max()):
             _maxima(xp, x[part], out[part], chosen, settings, complete, True)
+
+    _by_parts(xp, x, work)
     shape = _replaced(input, dim, size)
     return out.reshape(shape), None if winners is None else winners.reshape(shape)
 
@@ -122,14 +133,15 @@ def unpool_along(xp, input, winners, /, dim, length, kernel, stride, padding, di
     disjoint = stride > (kernel - 1) * dilation
     covering = padding == 0 and dilation == 1 and kernel == stride and length == size * kernel
     result = (xp.empty if covering else xp.zeros)((g.shape[0], length, g.shape[2]), g.dtype)
-    for part in _parts(xp, result):
+
+    def work(part: slice) -> None:
         target, values, won = result[part], g[part], w[part]
         if kernel == 2 and covering:
             second = xp.negative(won.view(np.int8), dtype=bits)
             second &= values.view(bits)
             target.view(bits)[:, 1::2] = second
             xp.bitwise_xor(second, values.view(bits), out=target.view(bits)[:, 0::2])
-            continue
+            return
         for j in range(kernel):
             windows, elements = reach(length, size, j * dilation - padding, stride)
             # Masking the bits is faster than a product, and right for inf and NaN.
@@ -139,6 +151,8 @@ def unpool_along(xp, input, winners, /, dim, length, kernel, stride, padding, di
                 target.view(bits)[:, elements] = chosen
             else:
                 target[:, elements] += chosen.view(g.dtype)
+
+    _by_parts(xp, result, work)
     return result.reshape(_replaced(input, dim, length))
 
 
@@ -171,7 +185,8 @@ pick_along.rules(
 )
 
 
-def _window_sums(xp: Any, x: Any, out: Any, kernel: int, stride: int, padding: int) -> None:
+def _window_sums(xp: Any, x: Any, out: Any, kernel: int, stride: int, padding: int, part: slice) -> None:
+    x, out = x[part], out[part]
     length, size = x.shape[1], out.shape[1]
     if kernel == stride and padding == 0 and length == size * kernel and kernel > 4:
         x.reshape(x.shape[0], size, kernel, x.shape[2]).sum(axis=2, dtype=out.dtype, out=out)
@@ -186,8 +201,9 @@ def _window_sums(xp: Any, x: Any, out: Any, kernel: int, stride: int, padding: i
         out[:, windows] += x[:, elements]
 
 
-def _spread(xp: Any, g: Any, out: Any, kernel: int, stride: int, padding: int) -> None:
+def _spread(xp: Any, g: Any, out: Any, kernel: int, stride: int, padding: int, part: slice) -> None:
     """Add each element to all places of its window."""
+    g, out = g[part], out[part]
     length, size = out.shape[1], g.shape[1]
     covering = kernel == stride and padding == 0 and length == size * kernel
     if covering and kernel > 4:
@@ -239,8 +255,7 @@ def avg_pool(xp, input, /, kernel, stride, padding, out, include_pad, divisor):
         dim = input.ndim - dims + i
         x = _lines(total, dim)
         sums = xp.empty((x.shape[0], out[i], x.shape[2]), x.dtype)
-        for part in _parts(xp, x):
-            _window_sums(xp, x[part], sums[part], kernel[i], stride[i], padding[i])
+        _by_parts(xp, x, functools.partial(_window_sums, xp, x, sums, kernel[i], stride[i], padding[i]))
         total = sums.reshape(_replaced(total, dim, out[i]))
     scale = _scale(xp, size, out, kernel, stride, padding, include_pad, divisor)
     total *= scale if isinstance(scale, float) else scale.astype(total.dtype)
@@ -269,8 +284,7 @@ def avg_unpool(xp, input, /, size, kernel, stride, padding, include_pad, divisor
         dim = input.ndim - dims + i
         g = _lines(total, dim)
         spread = xp.empty((g.shape[0], size[i], g.shape[2]), dtype)
-        for part in _parts(xp, spread):
-            _spread(xp, g[part], spread[part], kernel[i], stride[i], padding[i])
+        _by_parts(xp, spread, functools.partial(_spread, xp, g, spread, kernel[i], stride[i], padding[i]))
         total = spread.reshape(_replaced(total, dim, size[i]))
     return total.astype(input.dtype, copy=False)
 
