@@ -1,7 +1,13 @@
 """Devices and op samples as parameters: a test that takes ``device`` or ``case`` runs for each."""
 
+import sys
+from pathlib import Path
+
 from helpers import CASES, DEVICES, ON_CUDA
 from hypothesis import settings
+
+# For the benchmarks, which are no part of the package; at the end, so that an installed gpugrad comes first.
+sys.path.append(str(Path(__file__).parent.parent))
 
 settings.register_profile("gpugrad", deadline=None, max_examples=60, derandomize=True, database=None)
 settings.load_profile("gpugrad")

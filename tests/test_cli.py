@@ -463,9 +463,31 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, finished, c
     assert gpugrad("train", "--resume", tmp_path) == 0
     said = capsys.readouterr()
     if (tmp_path / "last.safetensors").exists() and damage is not Path.unlink:
-        assert "Going on from previous.safetensors" in said.err
+        assert "Going on from previous.safetensors instead" in said.err
         assert len(said.err.splitlines()) == 1
     assert_same_run(finished, tmp_path)
+
+
+def test_death_between_the_renamings_after_a_damaged_checkpoint(tmp_path, finished):
+    """The damaged one then stands where the good one was; the new one, already complete, must be found."""
+    assert gpugrad("train", *TINY, "--out", tmp_path) == 0
+    os.replace(tmp_path / "last.safetensors", tmp_path / "new.safetensors")
+    halved(tmp_path / "previous.safetensors")
+    assert gpugrad("train", "--resume", tmp_path) == 0
+    assert_same_run(finished, tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_one_line(tmp_path, capsys):
+    assert gpugrad("train", *TINY, "--epochs", 1, "--out", tmp_path) == 0
+    whole = gg.load(tmp_path / "last.safetensors")
+    capsys.readouterr()
+    for part, name in (("config", "scheduler"), ("progress", "step"), ("model", "output.bias"), ("optimizer", "state")):
+        state = {**whole, part: {key: value for key, value in whole[part].items() if key != name}}
+        gg.save(state, tmp_path / "last.safetensors")
+        assert gpugrad("train", "--resume", tmp_path) == 1
+        err = capsys.readouterr().err
+        assert "does not fit gpugrad" in err
+        assert len(err.splitlines()) == 1
 
 
 def test_two_damaged_checkpoints_are_an_error(tmp_path, capsys):

@@ -725,7 +725,9 @@ def test_warm_restarts_at_fractions_of_an_epoch():
 @needs_torch
 @pytest.mark.parametrize(
     "choice",
-    options(mode=["min", "max"], threshold_mode=["rel", "abs"], cooldown=[0, 3], min_lr=[0, [0.03, 0.01]]),
+    options(
+        mode=["min", "max"], threshold_mode=["rel", "abs"], cooldown=[0, 3], min_lr=[0, [0.03, 0.01]], eps=[1e-8, 0.02]
+    ),
     ids=str,
 )
 def test_plateau_equals_pytorch(choice):

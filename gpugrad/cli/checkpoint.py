@@ -27,6 +27,7 @@ from . import CommandError
 from .config import Config
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+NEW = "new.safetensors"  # what becomes the last one; left behind by a kill between two renamings
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -137,12 +138,11 @@ class RunFolder:
         Raises:
             CommandError: it cannot be written; the last good checkpoint is still there.
         """
-        fresh = self / "new.safetensors"
         with self._writing(LAST):
-            io.save(state, fresh)
+            io.save(state, self / NEW)
             if (self / LAST).exists():
                 os.replace(self / LAST, self / PREVIOUS)
-            os.replace(fresh, self / LAST)
+            os.replace(self / NEW, self / LAST)
         self._saved = moment
 
     def save_best(self, state: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ class RunFolder:
             CommandError: there are checkpoints, and none of them can be read.
         """
         problems = []
-        for name in (LAST, PREVIOUS):
+        for name in (LAST, NEW, PREVIOUS):
             if not (self / name).exists():
                 continue
             try:
@@ -166,7 +166,10 @@ class RunFolder:
                 problems.append(str(error))
                 continue
             for problem in problems:
-                print(f"{problem}. Going on from {name}, the one before it", file=sys.stderr)
+                print(f"{problem}. Going on from {name} instead", file=sys.stderr)
+            if name == NEW:
+                with self._writing(LAST):
+                    os.replace(self / NEW, self / LAST)
             self._saved = moment_of(state)
             return state
         if problems:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -235,6 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         data,
         "--data-dir",
         "a folder with the four idx files, gzipped or not (default: the user's cache, filled by a download)",
+        type=os.path.abspath,
         metavar="DIR",
     )
     add(

@@ -447,7 +447,8 @@ def open_run(args: argparse.Namespace, given: dict[str, Any]) -> tuple[RunFolder
             saved = state["config"] if state else folder.read_config()
             if state is None:
                 print(f"the run in {where} was stopped before its first checkpoint: it starts again")
-            return folder, options.merge_resumed(saved, given, where), state
+            with fitting(folder.path):
+                return folder, options.merge_resumed(saved, given, where), state
         if resume is not True:
             raise CommandError(f"there is no run to resume in {where}")
         print(f"there is no run in {where} yet: this starts one")

@@ -186,9 +186,8 @@ class WeightedRandomSampler(_RandomOrder):
             last = int(np.flatnonzero(weights)[-1])
             return np.minimum(np.searchsorted(ends, draws * ends[-1], side="right"), last)
         draws = random.uniform(len(weights), dtype=np.float64, device="cpu", generator=stream)
-        with np.errstate(divide="ignore"):
-            times = -np.log1p(-draws) / weights
-        times[weights == 0] = np.inf
+        with np.errstate(divide="ignore", invalid="ignore"):
+            times = -np.log1p(-draws) / weights  # infinite, or NaN, where a weight is 0: both are sorted last
         return np.argsort(times, kind="stable")[: self.num_samples]
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ def _lines(array: Any, dim: int) -> Any:
 
 
 def _by_parts(xp: Any, lines: Any, work: Callable[[slice], None]) -> None:
-    """Call ``work`` on slices of the first of three dimensions; on the CPU they stay in cache and threads share them."""
+    """Call ``work`` on slices of the first of three dimensions: small enough for the cache and shared, on the CPU."""
     count = lines.shape[0]
     if xp is not np:
         work(slice(0, count))

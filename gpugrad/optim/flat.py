@@ -272,7 +272,6 @@ class FlatOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._homes = {}
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
