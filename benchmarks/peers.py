@@ -247,6 +247,7 @@ class Autograd(Peer):
 
 
 class PyDyNet(Peer):
+    # Its chain is left out: a step takes 18 s, since its cost grows with the square of the length.
     def __init__(self, threads: int):
         import pydynet
         import pydynet.nn
@@ -279,20 +280,6 @@ class PyDyNet(Peer):
         for n_in, n_out in itertools.pairwise(sizes):
             layers += [nn.Linear(n_in, n_out, dtype=np.float32), nn.ReLU()]
         return self._trainer(self._sequential(layers[:-1]), x, y)
-
-    def chain(self) -> Step:
-        lib = self.lib
-        x = lib.Tensor(np.ones(4), dtype=np.float64, requires_grad=True)
-        w = lib.Tensor(np.ones(4), dtype=np.float64)
-
-        def step() -> None:
-            y = x
-            for _ in range(CHAIN):
-                y = y * w
-            lib.sum(y).backward()
-            x.zero_grad()
-
-        return step
 
 
 class NumPy(Peer):

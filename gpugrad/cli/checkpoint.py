@@ -170,7 +170,8 @@ class RunFolder:
             if name == NEW:
                 with self._writing(LAST):
                     os.replace(self / NEW, self / LAST)
-            self._saved = moment_of(state)
+            with fitting(self.path):
+                self._saved = moment_of(state)
             return state
         if problems:
             raise CommandError(f"{'; '.join(problems)}. No checkpoint is left to go on from: start a new run")

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import device_of, module_of, on, transfer
+from ..backend import cpu, device_of, module_of, on, transfer
 from ..backend.cpu import BLOCK
 from ..backend.dtypes import float32, float64, get_default_dtype
 from ..backend.quiet import quiet
@@ -101,7 +102,7 @@ class _Bucket:
             self.views.append(p._data)
             self._enter(k, state, counts)
         with on(self.device):
-            self.blocks = self._cut(flat, values, block, scratch)
+            self.parts = self._cut(flat, values, block, scratch)
 
     def _enter(self, k: int, state: Any, counts: bool) -> None:
         """Take over what ``state`` holds for a parameter, and put views of the buffers there."""
@@ -124,8 +125,11 @@ class _Bucket:
         self.contents.append([*entry.values()])
         self.ids.append([*map(id, entry.values())])
 
-    def _cut(self, flat: list[Array], values: Array, block: int, scratch: int) -> list[_Block]:
-        """Stretches of at most ``block`` elements: parts of a parameter, or several that lie side by side."""
+    def _cut(self, flat: list[Array], values: Array, block: int, scratch: int) -> list[list[_Block]]:
+        """Stretches of at most ``block`` elements: parts of a parameter, or several that lie side by side.
+
+        In lists with scratch space of their own, so that each list may go to another thread.
+        """
         cuts: list[tuple[int, int, int, int]] = []  # first and last parameter, start and stop in the buffers
         k = 0
         while k < len(flat):
@@ -138,17 +142,19 @@ class _Bucket:
             cuts += [(k, last, a, min(a + length, stop)) for a in range(start, stop, max(length, 1))]
             k = last
         longest = max((b - a for _, _, a, b in cuts), default=0)
+        count = min(cpu.get_num_threads(), len(cuts)) if self.xp is np else 1
+        lists: list[list[_Block]] = [[] for _ in range(max(count, 1))]
         # One more than the update needs, to gather gradients in.
-        space = [self.xp.empty(longest, self.dtype) for _ in range(scratch + 1)]
-        pieces = {length: tuple(each[:length] for each in space) for length in {b - a for _, _, a, b in cuts}}
-        blocks = []
-        for first, last, a, b in cuts:
+        spaces = [[self.xp.empty(longest, self.dtype) for _ in range(scratch + 1)] for _ in lists]
+        for i, (first, last, a, b) in enumerate(cuts):
+            which = i * len(lists) // len(cuts)
+            pieces = tuple(each[: b - a] for each in spaces[which])
             offset = self.starts[first]
             part = None if b - a == self.starts[last] - offset else slice(a - offset, b - offset)
             data = values[a:b] if last > first + 1 else flat[first] if part is None else flat[first][part]
             state = tuple(buffer[a:b] for buffer in self.state.values())
-            blocks.append(_Block(first, last, part, data, state, pieces[b - a]))
-        return blocks
+            lists[which].append(_Block(first, last, part, data, state, pieces))
+        return lists
 
     def holds(self, k: int, names: tuple[str, ...], entry: Any) -> bool:
         """Whether a parameter's values and state are still where this bucket put them."""
@@ -194,26 +200,30 @@ class _Bucket:
             known[count] = numbers(int(count))
         complete = len(active) == len(self.params) and len(known) == 1
         xp = self.xp
-        for first, last, part, values, state, scratch in self.blocks:
-            if last - first == 1:
-                g = gradients[first]
-                if g is None:
+
+        def work(low: int, high: int) -> None:
+            for first, last, part, values, state, scratch in chain.from_iterable(self.parts[low:high]):
+                if last - first == 1:
+                    g = gradients[first]
+                    if g is None:
+                        continue
+                    if part is not None:
+                        g = g[part]
+                    elif values is None:
+                        self._update_strided(first, g, state, scratch, known[counts[first]], update)
+                        continue
+                elif complete or _are_alike(gradients[first:last], counts[first:last]):
+                    g = xp.concatenate(gradients[first:last], out=scratch[-1])
+                else:
+                    for k in range(first, last):
+                        if gradients[k] is not None:
+                            a, b = (self.starts[i] - self.starts[first] for i in (k, k + 1))
+                            cut = [tuple(each[a:b] for each in arrays) for arrays in ((values,), state, scratch)]
+                            update(xp, *cut[0], gradients[k], *cut[1:], known[counts[k]])
                     continue
-                if part is not None:
-                    g = g[part]
-                elif values is None:
-                    self._update_strided(first, g, state, scratch, known[counts[first]], update)
-                    continue
-            elif complete or _are_alike(gradients[first:last], counts[first:last]):
-                g = xp.concatenate(gradients[first:last], out=scratch[-1])
-            else:
-                for k in range(first, last):
-                    if gradients[k] is not None:
-                        a, b = (self.starts[i] - self.starts[first] for i in (k, k + 1))
-                        cut = [tuple(each[a:b] for each in arrays) for arrays in ((values,), state, scratch)]
-                        update(xp, *cut[0], gradients[k], *cut[1:], known[counts[k]])
-                continue
-            update(xp, values, g, state, scratch, known[counts[first]])
+                update(xp, values, g, state, scratch, known[counts[first]])
+
+        cpu.parallel(work, len(self.parts), 1)
 
     def _update_strided(
         self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
