@@ -22,6 +22,8 @@ from ..engine import enable_grad
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
+_BLOCKS_EACH = 8  # fewer are not worth handing to another thread
+
 Array = Any
 State = dict[str, Any]
 
@@ -142,7 +144,7 @@ class _Bucket:
             cuts += [(k, last, a, min(a + length, stop)) for a in range(start, stop, max(length, 1))]
             k = last
         longest = max((b - a for _, _, a, b in cuts), default=0)
-        count = min(cpu.get_num_threads(), len(cuts)) if self.xp is np else 1
+        count = min(cpu.get_num_threads(), len(cuts) // _BLOCKS_EACH) if self.xp is np else 1
         lists: list[list[_Block]] = [[] for _ in range(max(count, 1))]
         # One more than the update needs, to gather gradients in.
         spaces = [[self.xp.empty(longest, self.dtype) for _ in range(scratch + 1)] for _ in lists]
