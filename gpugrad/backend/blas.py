@@ -77,7 +77,7 @@ one_thread = _OneThread()
 
 def matmul(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` of raw arrays; on the CPU in one thread unless it is large."""
-    if xp is np and _SMALL < a.size * b.shape[-1] < _LARGE:
+    if xp is np and b.ndim and _SMALL < a.size * b.shape[-1] < _LARGE:
         with one_thread:
             return np.matmul(a, b)
     return xp.matmul(a, b)
