@@ -55,7 +55,7 @@ def _library() -> _Library:
             if get is None or set_ is None:
                 continue
             index = ctypes.c_int64 if suffix else ctypes.c_int
-            functions = {}
+            functions: dict[str, Callable[..., None]] = {}
             for number, function in zip((ctypes.c_float, ctypes.c_double), axpby, strict=True):
                 if function is not None:
                     function.argtypes = [index, number, ctypes.c_void_p, index, number, ctypes.c_void_p, index]

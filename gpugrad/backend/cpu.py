@@ -42,7 +42,7 @@ class _Worker(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="gpugrad-worker")
-        self.tasks: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self.tasks: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[BaseException | None]]] = SimpleQueue()
         self.start()
 
     def run(self) -> None:
@@ -97,7 +97,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def parallel(task: Callable[[int, int], None], size: int, least: int = BLOCK, head: int = 0) -> None:
+def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, head: int = 0) -> None:
     """Call ``task(start, stop)`` on parts of ``range(size)`` that are multiples of ``least``, side by side.
 
     The parts depend on nothing but the arguments and the number of threads; where the

@@ -280,7 +280,8 @@ def _add_products(
     w = w.reshape(groups, per_group * width, ins // groups * count)
     length = math.prod(rows[1:]) * small[-1]
     row_bytes = (ins * count + channels * width) * length * dtype.itemsize
-    columns, before = None, (0, 0, 0)
+    columns: Any = None
+    before = (0, 0, 0)
     for start, stop, first, last in _blocks(xp, input.shape[0], rows[0], row_bytes, length):
         here = (last - first, *rows[1:])
         if before != (stop - start, first, last):  # else the same elements stay zero

@@ -235,7 +235,7 @@ class _Bucket:
         self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
     ) -> None:
         """Update a parameter that stays where it is and has gaps between its elements."""
-        values = self.views[k].reshape(-1)
+        values = self.views[k].flatten()
         update(self.xp, values, g, state, scratch, numbers)
         self.views[k][...] = values.reshape(self.views[k].shape)
 
