@@ -279,7 +279,7 @@ __global__ void __launch_bounds__(1024)
     }
 }
 
-// Rows times the product of `scale` (one number, or with `each` one for each row) and `factor`.
+// Rows times `scale` (one number, or with `each` one for each row) and `factor` (if it is not null).
 template <class T, int V>
 __global__ void __launch_bounds__(256) scaled_rows(const T* __restrict__ input, const T* __restrict__ scale,
                                                    const wide<T>* __restrict__ factor, T* __restrict__ out, i64 size,
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(256) scaled_rows(const T* __restrict__ input, 
     over<V, 4, 256>(size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
         const Pack<T, W> x = load<W>(input + at);
-        const A by = (A)scale[each ? at / columns : 0] * *factor;
+        const A by = (A)scale[each ? at / columns : 0] * (factor ? *factor : A(1));
         Pack<T, W> y;
 #pragma unroll
         for (int i = 0; i < W; ++i) y.value[i] = (T)((A)x.value[i] * by);
