@@ -154,7 +154,7 @@ class Function:
                 fits &= _kind(dtype) == wanted.kind or {_kind(dtype), wanted.kind} <= integers
             if not fits:
                 raise LaunchError(
-                    f"kernel {self.name!r}: argument {k} is {wanted}, but a {dtype} of {dtype.itemsize} bytes was given; "
+                    f"kernel {self.name!r}: argument {k} is {wanted}, but {dtype} was given; "
                     "pass a NumPy scalar of the right type"
                 )
             return np.array(value)
