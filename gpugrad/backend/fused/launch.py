@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import cuda, kernels
+from .. import kernels
+from ..kernels import C_TYPES as _ALL_TYPES
 
 NULL = np.uint64(0)
 """A null pointer, as an argument."""
 
-C_TYPES = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+C_TYPES = {name: _ALL_TYPES[name] for name in ("float32", "float64", "float16", "bfloat16")}
 FLOAT32, FLOAT64, INT64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
 
 THREADS = 256
@@ -42,7 +43,7 @@ def width(dtype: np.dtype, aligned: int, *sizes: int) -> int:
 
 def run(name: str, expression: str, grid: int, block: int, *args: Any) -> None:
     """Launch a kernel of ``kernels/<name>.cu`` on the current device and stream."""
-    kernels.function(name, expression, cuda.current_device())((grid,), (block,), args)
+    kernels.function(name, expression)((grid,), (block,), args)
 
 
 def are_plain(dtype: np.dtype, *arrays: Any) -> bool:
