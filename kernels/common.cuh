@@ -34,6 +34,20 @@ __device__ __forceinline__ void store(T* to, const Pack<T, N>& pack) {
     *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
+// N neighbours, however many bytes they are: weights may be wider than what they multiply.
+template <int N, class T>
+__device__ __forceinline__ Pack<T, N> load_wide(const T* from) {
+    constexpr int most = sizeof(T) * N <= 16 ? N : 16 / sizeof(T);
+    Pack<T, N> made;
+#pragma unroll
+    for (int k = 0; k < N; k += most) {
+        const Pack<T, most> part = load<most>(from + k);
+#pragma unroll
+        for (int i = 0; i < most; ++i) made.value[k + i] = part.value[i];
+    }
+    return made;
+}
+
 __device__ __forceinline__ float infinity() {
     return __int_as_float(0x7f800000);
 }
@@ -120,9 +134,9 @@ struct Row {
     }
 };
 
-// A block is one group of G threads, or as many as fit into 128 threads.
+// A block is one group of G threads, or, where they are a part of a warp, as many as fit into 128 threads.
 template <int G>
-constexpr int block_of = G < 128 ? 128 : G;
+constexpr int block_of = G > 32 ? G : 128;
 
 // The row that this thread works on.
 template <int G>

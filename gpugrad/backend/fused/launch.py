@@ -71,13 +71,18 @@ class Rows(NamedTuple):
 LONG_GROUP = 1024
 
 
+def block_of(group: int) -> int:
+    """The threads of a block that works in groups, as ``kernels/common.cuh`` has it."""
+    return group if group > 32 else 128
+
+
 def _power(n: int) -> int:
     """The smallest power of two that is not below ``n``."""
     return 1 << max(0, n - 1).bit_length()
 
 
 @functools.lru_cache(maxsize=4096)
-def rows(count: int, columns: int, dtype: np.dtype, aligned: int, held: int = 1, most: int = 1024) -> Rows:
+def rows(count: int, columns: int, dtype: np.dtype, aligned: int, held: int = 1, most: int = 1024, elements: int = 0) -> Rows:
     """The geometry for ``count`` rows.
 
     Short rows are left to a part of a warp, which needs no barriers. Longer ones go to as many
@@ -86,11 +91,14 @@ def rows(count: int, columns: int, dtype: np.dtype, aligned: int, held: int = 1,
     Args:
         held: how many such rows a thread keeps in registers.
         most: the largest group of threads.
+        elements: how many a thread may have of each row at most, if not 0.
     """
     across = width(dtype, aligned, columns)
     packs = -(-columns // across)
     # 128 bytes a thread leave room for everything else in the 64 registers that 1024 threads have each.
     limit = min((64 if dtype.itemsize == 8 else 128) // (across * dtype.itemsize), 16) // held
+    if elements:
+        limit = min(limit, elements // across)
     if packs <= 32 * limit:
         group = min(32, _power(packs))
     else:
@@ -98,5 +106,5 @@ def rows(count: int, columns: int, dtype: np.dtype, aligned: int, held: int = 1,
     each = _power(-(-packs // group))
     if each > limit:
         return Rows(across, 0, LONG_GROUP, count, LONG_GROUP)
-    block = max(128, group)
+    block = block_of(group)
     return Rows(across, each, group, -(-count // (block // group)), block)

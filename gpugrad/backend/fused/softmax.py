@@ -89,7 +89,9 @@ def cross_entropy(
         The loss, and what the gradient is made of: an array like the logits, and one number to multiply it by; both
         None when not recording.
     """
-    if not (_are_rows(1, input) and input.ndim > 1 and target.size == input.shape[0] and are_plain(INT64, target)):
+    if input.ndim < 2 or not _are_rows(1, input) or target.size != input.shape[0]:
+        return NotImplemented
+    if target.dtype != INT64 or not target.flags.c_contiguous:
         return NotImplemented
     count, columns = input.shape[:2]
     xp, kind, sums = cuda.cupy(), C_TYPES[input.dtype.name], wide(input.dtype)
