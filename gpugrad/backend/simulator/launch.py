@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import compiler
+from . import compiler, memory, runtime
 
 STATIC_SHARED = 48 << 10
 LARGEST_SHARED = 227 << 10
@@ -113,6 +113,8 @@ class Function:
                 f"kernel {self.name!r}: {shared_mem} bytes of dynamic shared memory, but "
                 f"max_dynamic_shared_size_bytes is {self.max_dynamic_shared_size_bytes} (at most {LARGEST_SHARED})"
             )
+        if stream is not None and stream != runtime.get_current_stream():
+            raise NotImplementedError("the simulator launches on the current stream: enter the stream instead")
         how.shared, how.order = shared_mem, order()
         if len(args) != len(self.parameters):
             raise LaunchError(
@@ -120,14 +122,23 @@ class Function:
             )
         held = [self._argument(k, value) for k, value in enumerate(args)]
         pointers = (ctypes.c_void_p * len(held))(*[array.ctypes.data for array in held])
-        self.run(how, pointers, held)
+        blocks = [array._memory for array in args if isinstance(getattr(array, "_memory", None), memory.Memory)]
 
-    def run(self, how: _Launch, pointers: Any, held: Any) -> None:
-        """Call the compiled entry point; ``held`` keeps alive what ``pointers`` point to."""
-        with _one_at_a_time:
-            error = self._launch(ctypes.byref(how), pointers)
-        if error is not None:
-            raise LaunchError(f"kernel {self.name!r}: {error.decode()}")
+        def step(_alive: Any = (args, held)) -> None:
+            with _one_at_a_time:
+                error = self._launch(ctypes.byref(how), pointers)
+            if error is not None:
+                raise LaunchError(f"kernel {self.name!r}: {error.decode()}")
+            for block in blocks:
+                try:
+                    block.check()
+                except RuntimeError as found:
+                    raise LaunchError(f"kernel {self.name!r}: {found}") from None
+
+        step()
+        recording = runtime.recording()
+        if recording is not None:
+            recording.steps.append(step)
 
     def _sizes(self, what: str, given: Sequence[int], largest: Sequence[int]) -> Any:
         sizes = [int(n) for n in given] + [1] * (3 - len(given))
@@ -159,6 +170,12 @@ class Function:
                 )
             return np.array(value)
         address, dtype = _place(value)
+        block = getattr(value, "_memory", None)
+        if block is not None and block.device_id != runtime.current_device():
+            raise LaunchError(
+                f"kernel {self.name!r}: argument {k} lives on device {block.device_id}, "
+                f"but the current device is {runtime.current_device()}"
+            )
         if address is None:
             raise TypeError(f"Unsupported type {type(value)}")
         if wanted.kind != _POINTER:
