@@ -105,7 +105,7 @@ struct Thread {
 
 static Thread threads[MAX_THREADS];
 static Context scheduler;
-static char* stacks;
+inline char* stacks;  // one for all compiled libraries: a process may have only so many mappings
 static int count, current;
 static void (*body)();
 static char message[1024];
