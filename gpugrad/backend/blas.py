@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import gemm
+
 _SMALL = 1 << 17  # multiplications up to which OpenBLAS itself uses one thread
 _LARGE = 1 << 26  # multiplications from which a product is worth several threads
 
@@ -77,10 +79,12 @@ one_thread = _OneThread()
 
 def matmul(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` of raw arrays; on the CPU in one thread unless it is large."""
-    if xp is np and b.ndim and _SMALL < a.size * b.shape[-1] < _LARGE:
+    if xp is not np:
+        return gemm.matmul(a, b)
+    if b.ndim and _SMALL < a.size * b.shape[-1] < _LARGE:
         with one_thread:
             return np.matmul(a, b)
-    return xp.matmul(a, b)
+    return np.matmul(a, b)
 
 
 def set_threads(count: int) -> None:

@@ -143,6 +143,19 @@ def cupyx() -> ModuleType:
     return module
 
 
+def cublaslt() -> Any:
+    """The library cuBLASLt that belongs to CuPy's CUDA."""
+    if simulated():
+        from .simulator.cublaslt import Library
+
+        return Library()
+    import ctypes
+
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    return ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path)
+
+
 def current_device() -> int:
     """The index of the current CUDA device."""
     return cupy().cuda.Device().id

@@ -82,7 +82,9 @@ def _power(n: int) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def rows(count: int, columns: int, dtype: np.dtype, aligned: int, held: int = 1, most: int = 1024, elements: int = 0) -> Rows:
+def rows(
+    count: int, columns: int, dtype: np.dtype, aligned: int, held: int = 1, most: int = 1024, elements: int = 0
+) -> Rows:
     """The geometry for ``count`` rows.
 
     Short rows are left to a part of a warp, which needs no barriers. Longer ones go to as many

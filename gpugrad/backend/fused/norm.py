@@ -59,11 +59,26 @@ def standardize(
     flag = "true" if centered else "false"
     pointers = (input, *_pointers(weight, bias), out, *_pointers(mean), var)
     if how.packs:
-        run("norm", f"standardize<{types}, {how.template()}, {flag}>", _blocks(how, 2048), how.block,
-            *pointers, np.int64(count), np.int32(columns), float(eps))
+        run(
+            "norm",
+            f"standardize<{types}, {how.template()}, {flag}>",
+            _blocks(how, 2048),
+            how.block,
+            *pointers,
+            np.int64(count),
+            np.int32(columns),
+            float(eps),
+        )
     else:
-        run("norm", f"standardize_long<{types}, {how.template()}, {flag}>", how.grid, how.block,
-            *pointers, np.int64(columns), float(eps))
+        run(
+            "norm",
+            f"standardize_long<{types}, {how.template()}, {flag}>",
+            how.grid,
+            how.block,
+            *pointers,
+            np.int64(columns),
+            float(eps),
+        )
     return out, (mean, var)
 
 
@@ -110,8 +125,14 @@ def _slope_rows(
         expression = f"standardize_slope<{name}, {kind}, {how.template()}, {flag}, {'true' if affine else 'false'}>"
         run("norm", expression, grid, how.block, *pointers, *_pointers(parts), np.int64(count), np.int32(columns))
         return parts
-    run("norm", f"standardize_slope_long<{name}, {kind}, {how.template()}, {flag}>", how.grid, how.block,
-        *pointers, np.int64(columns))
+    run(
+        "norm",
+        f"standardize_slope_long<{name}, {kind}, {how.template()}, {flag}>",
+        how.grid,
+        how.block,
+        *pointers,
+        np.int64(columns),
+    )
     if not affine:
         return None
     tiles = -(-columns // (256 * how.width))
@@ -152,12 +173,33 @@ def _standardize_channels(
     _, channels, length = _channels(input)
     found, parts = _over_channels("channel_moments", 3, (input,), None)
     sums = C_TYPES[wide(input.dtype).name]
-    run("norm", f"merge_moments<{sums}>", -(-channels // 128), 128,
-        found, np.int32(parts), np.int64(channels), mean, var)
+    run(
+        "norm",
+        f"merge_moments<{sums}>",
+        -(-channels // 128),
+        128,
+        found,
+        np.int32(parts),
+        np.int64(channels),
+        mean,
+        var,
+    )
     across = width(input.dtype, alignment(input), channels if length == 1 else length)
-    run("norm", f"channel_standardize<{types}, {across}>", -(-input.size // (4 * across * THREADS)), THREADS,
-        input, *_pointers(weight, bias), mean, var, out,
-        np.int64(input.size), np.uint32(channels), np.uint32(length), float(eps))
+    run(
+        "norm",
+        f"channel_standardize<{types}, {across}>",
+        -(-input.size // (4 * across * THREADS)),
+        THREADS,
+        input,
+        *_pointers(weight, bias),
+        mean,
+        var,
+        out,
+        np.int64(input.size),
+        np.uint32(channels),
+        np.uint32(length),
+        float(eps),
+    )
 
 
 def _slope_channels(
@@ -168,8 +210,33 @@ def _slope_channels(
     sums = wide(x.dtype)
     slopes = cuda.cupy().empty((3, channels), sums)
     of_weight, of_bias = gradients or (NULL, NULL)
-    run("norm", f"merge_slopes<{C_TYPES[sums.name]}, {kind}>", -(-channels // 128), 128, found, np.int32(parts),
-        np.int64(channels), sums.type(samples * length), *_pointers(weight), rstd, slopes, of_weight, of_bias)
+    run(
+        "norm",
+        f"merge_slopes<{C_TYPES[sums.name]}, {kind}>",
+        -(-channels // 128),
+        128,
+        found,
+        np.int32(parts),
+        np.int64(channels),
+        sums.type(samples * length),
+        *_pointers(weight),
+        rstd,
+        slopes,
+        of_weight,
+        of_bias,
+    )
     across = width(x.dtype, alignment(gradient, x), channels if length == 1 else length)
-    run("norm", f"channel_slope<{C_TYPES[x.dtype.name]}, {across}>", -(-x.size // (2 * across * THREADS)), THREADS,
-        gradient, x, mean, slopes, out, np.int64(x.size), np.uint32(channels), np.uint32(length))
+    run(
+        "norm",
+        f"channel_slope<{C_TYPES[x.dtype.name]}, {across}>",
+        -(-x.size // (2 * across * THREADS)),
+        THREADS,
+        gradient,
+        x,
+        mean,
+        slopes,
+        out,
+        np.int64(x.size),
+        np.uint32(channels),
+        np.uint32(length),
+    )

@@ -137,8 +137,18 @@ def norm(
             run("optim", expression, grid, THREADS, g, np.int64(g.size), parts[start : start + grid])
         start += grid
     out = xp.empty(2, np.float64)
-    run("optim", f"norm_total<{_flag(maximum)}>", 1, THREADS,
-        parts, np.int32(start), float(longest), _pointer(scale), out, _pointer(found_inf))
+    run(
+        "optim",
+        f"norm_total<{_flag(maximum)}>",
+        1,
+        THREADS,
+        parts,
+        np.int32(start),
+        float(longest),
+        _pointer(scale),
+        out,
+        _pointer(found_inf),
+    )
     return out
 
 

@@ -35,14 +35,28 @@ def reduce_rows(input: Any, out: Any, combine: str, rows: int, columns: int, fac
         between = cuda.cupy().empty((rows, parts), wide(input.dtype))
         middle = C_TYPES[between.dtype.name]
         sizes = (np.int64(rows), np.int64(columns), np.int64(part), 1.0)
-        run("reduce", f"reduce_rows<{kind}, {middle}, {combine}, {across}, {group}>", rows * parts, group,
-            input, between, *sizes)
+        run(
+            "reduce",
+            f"reduce_rows<{kind}, {middle}, {combine}, {across}, {group}>",
+            rows * parts,
+            group,
+            input,
+            between,
+            *sizes,
+        )
         reduce_rows(between, out, combine, rows, parts, factor)
         return
     block = block_of(group)
     sizes = (np.int64(rows), np.int64(columns), np.int64(part), float(factor))
-    run("reduce", f"reduce_rows<{kind}, {result}, {combine}, {across}, {group}>", -(-rows // (block // group)), block,
-        input, out, *sizes)
+    run(
+        "reduce",
+        f"reduce_rows<{kind}, {result}, {combine}, {across}, {group}>",
+        -(-rows // (block // group)),
+        block,
+        input,
+        out,
+        *sizes,
+    )
 
 
 def reduce_columns(input: Any, out: Any, combine: str, rows: int, columns: int, factor: float) -> None:

@@ -80,9 +80,7 @@ def logsumexp(input: Any, dim: tuple[int, ...], keepdim: bool) -> Any:
     return out
 
 
-def cross_entropy(
-    input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, recording: bool
-) -> Any:
+def cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, recording: bool) -> Any:
     """The loss of rows of logits with a class each, and the gradient of the logits if ``recording``.
 
     Returns:

@@ -491,7 +491,9 @@ def array(
             with_order = ndarray(host.shape, dtype or host.dtype)
             with_order._host[...] = host
             return with_order
-        return perform("array", np.array, (obj,), {"dtype": dtype, "copy": copy or None, "order": order, "ndmin": ndmin})
+        return perform(
+            "array", np.array, (obj,), {"dtype": dtype, "copy": copy or None, "order": order, "ndmin": ndmin}
+        )
     runtime.refuse_capture("a copy from the host")
     if isinstance(obj, list | tuple) and any(isinstance(item, ndarray) for item in obj):
         return FUNCTIONS["stack"]([array(item, dtype) for item in obj])
@@ -503,9 +505,7 @@ def array(
     return fresh
 
 
-def asarray(
-    a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False
-) -> ndarray:
+def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> ndarray:
     """``a`` on the current device; itself if it is there."""
     return array(a, dtype, copy=bool(copy), order=order or "K")
 
@@ -593,7 +593,14 @@ _BINARY = {
     "lshift": "left_shift",
     "rshift": "right_shift",
 }
-_COMPARISONS = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+_COMPARISONS = {
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}
 
 
 def _method(name: str, parameters: str) -> Callable[..., Any]:

@@ -93,9 +93,7 @@ cupy = _make(
     get_array_module=_get_array_module,
     get_default_memory_pool=lambda: memory.default_pool,
     get_default_pinned_memory_pool=lambda: _pinned_pool,
-    lib=_make(
-        "cupy.lib", "", stride_tricks=_make("cupy.lib.stride_tricks", "", **_functions("lib.stride_tricks"))
-    ),
+    lib=_make("cupy.lib", "", stride_tricks=_make("cupy.lib.stride_tricks", "", **_functions("lib.stride_tricks"))),
     linalg=_make("cupy.linalg", "", **_functions("linalg"), LinAlgError=np.linalg.LinAlgError),
     ndarray=array.ndarray,
     ufunc=array.ufunc,

@@ -157,9 +157,7 @@ class Stream:
 
     null: Stream
 
-    def __init__(
-        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None
-    ):
+    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None):
         self.ptr = 0 if null else 1 if ptds else next(_numbers)
         self.device_id = -1 if null or ptds else current_device()
         self.recording: Recording | None = None
