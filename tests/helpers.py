@@ -24,6 +24,8 @@ needs_torch = pytest.mark.skipif(torch is None, reason="torch is not installed: 
 
 _diagnosis = cuda.diagnose()
 _gpu = [pytest.mark.gpu, pytest.mark.skipif(not _diagnosis.usable, reason=_diagnosis.message())]
+if cuda.simulated():
+    _gpu = []
 DEVICES = ["cpu", pytest.param("cuda", marks=_gpu)]
 
 

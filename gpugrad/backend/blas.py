@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import cpu
+from . import cpu, gemm
 
 _SMALL = 1 << 17  # multiplications up to which OpenBLAS itself uses one thread
 _MIDDLE = 1 << 24  # multiplications from which a product is worth waking a thread of our own
@@ -96,8 +96,10 @@ one_thread = _OneThread()
 
 def matmul(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` of raw arrays."""
-    if xp is not np or not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
-        return xp.matmul(a, b)
+    if xp is not np:
+        return gemm.matmul(a, b)
+    if not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
+        return np.matmul(a, b)
     with one_thread:
         if work < _MIDDLE or a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
             return np.matmul(a, b)

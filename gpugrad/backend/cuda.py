@@ -1,4 +1,7 @@
-"""The only file that imports CuPy, and only when a CUDA device is asked for."""
+"""The only file that imports CuPy, and only when a CUDA device is asked for.
+
+With ``GPUGRAD_CUDA_SIM=1`` it hands out the simulator's stand-in instead.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,11 @@ class Diagnosis:
         return f"CUDA cannot be used: {self.reason}. {self.fix}"
 
 
+def simulated() -> bool:
+    """Whether CUDA devices are simulated on the CPU (``GPUGRAD_CUDA_SIM=1``), for tests."""
+    return os.environ.get("GPUGRAD_CUDA_SIM", "") not in ("", "0")
+
+
 def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
@@ -40,7 +48,7 @@ def _driver_present() -> bool:
 @functools.cache
 def diagnose() -> Diagnosis:
     """Find out, once, whether CUDA can be used; never raises."""
-    if importlib.util.find_spec("cupy") is None:
+    if not simulated() and importlib.util.find_spec("cupy") is None:
         fix = (
             "Install it with pip install 'gpugrad[cuda13x]' (driver 580 or newer) "
             "or 'gpugrad[cuda12x]' (driver 525 or newer)"
@@ -53,7 +61,7 @@ def diagnose() -> Diagnosis:
             )
         return Diagnosis(False, reason="CuPy is not installed", fix=fix)
     try:
-        import cupy
+        module = cupy()
     except Exception as error:  # a broken CuPy raises whatever its libraries raise
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Diagnosis(
@@ -61,8 +69,8 @@ def diagnose() -> Diagnosis:
             reason=f"CuPy is installed but does not import ({first_line})",
             fix="Reinstall it: exactly one of cupy-cuda12x and cupy-cuda13x, matching the driver",
         )
-    known: dict[str, Any] = {"cupy_version": cupy.__version__}
-    runtime = cupy.cuda.runtime
+    known: dict[str, Any] = {"cupy_version": module.__version__}
+    runtime = module.cuda.runtime
     try:
         driver = runtime.driverGetVersion()
         local = runtime.runtimeGetVersion()
@@ -115,11 +123,37 @@ def require() -> int:
     return found.device_count
 
 
+@functools.cache
 def cupy() -> ModuleType:
     """The CuPy module."""
-    import cupy as module
-
+    if simulated():
+        from .simulator.module import cupy as module
+    else:
+        import cupy as module
     return module
+
+
+@functools.cache
+def cupyx() -> ModuleType:
+    """The module of CuPy's own additions to NumPy's functions."""
+    if simulated():
+        from .simulator.module import cupyx as module
+    else:
+        import cupyx as module
+    return module
+
+
+def cublaslt() -> Any:
+    """The library cuBLASLt that belongs to CuPy's CUDA."""
+    if simulated():
+        from .simulator.cublaslt import Library
+
+        return Library()
+    import ctypes
+
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    return ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path)
 
 
 def current_device() -> int:

@@ -32,7 +32,7 @@ def _product(xp: Any, a: Any, b: Any) -> Any:
         )
     if a.ndim > 2 and b.ndim == 2:
         return _product(xp, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
-    if a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
+    if xp is np and a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
         return _product(xp, a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     return blas.matmul(xp, a, b)
 

@@ -1,0 +1,155 @@
+"""Compiles CUDA C++ with the host's compiler, into a library that runs its kernels on the CPU.
+
+The source is used as it is, behind ``include/cuda_sim.h``; three spellings that a
+host compiler cannot be taught by macros are replaced, line by line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+INCLUDE = Path(__file__).parent / "include"
+
+# What cuda_sim.h supplies already.
+_SUPPLIED = re.compile(
+    r"^[ \t]*#[ \t]*include[ \t]*[<\"](cuda_fp16\.h|cuda_bf16\.h|math_constants\.h|cuda_runtime\.h)[>\"]", re.M
+)
+_PARENTHESES = r"\((?:[^()]|\([^()]*\))*\)"
+_KERNEL = re.compile(
+    rf'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\s*{_PARENTHESES}\s*)?void\s+'
+    rf"(?:__launch_bounds__\s*{_PARENTHESES}\s*)?(\w+)\s*\("
+)
+_DYNAMIC_SHARED = re.compile(
+    rf"extern\s+__shared__\s+(?:__align__\s*{_PARENTHESES}\s+)?([\w:<>\s]+?)\s+(\w+)\s*\[\s*\]"
+)
+_OPTIMISED = ("-O1",)
+_SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+_ALWAYS = ("-fPIC", "-shared", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-x", "c++")
+
+
+class CompileException(Exception):
+    """The host compiler refused a kernel; CuPy's name for it."""
+
+
+def sanitizing() -> bool:
+    """Whether kernels are to be compiled with AddressSanitizer and UndefinedBehaviorSanitizer."""
+    return os.environ.get("GPUGRAD_CUDA_SIM_SANITIZE", "") not in ("", "0")
+
+
+@functools.cache
+def compiler() -> tuple[str, str]:
+    """The host's C++ compiler and its version.
+
+    Raises:
+        RuntimeError: there is none; says what to install.
+    """
+    asked = os.environ.get("CXX")
+    for name in (asked,) if asked else ("c++", "g++", "clang++"):
+        path = shutil.which(name)
+        if path:
+            return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    looked = f"CXX names {asked!r}, which is not there" if asked else "none of c++, g++, clang++ was found"
+    raise RuntimeError(
+        f"simulating CUDA kernels needs a C++ compiler on this machine, and {looked}. "
+        "Install one (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install)"
+    )
+
+
+def sanitizer_environment() -> dict[str, str]:
+    """The variables of a process that runs sanitized kernels: the sanitizers' libraries must be loaded first."""
+    path, _ = compiler()
+    found = []
+    for name in ("libasan.so", "libubsan.so"):
+        answer = subprocess.run([path, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        library = answer.stdout.strip()
+        if not os.path.isabs(library):
+            raise RuntimeError(f"{path} has no {name}: install its sanitizer libraries")
+        found.append(os.path.realpath(library))
+    return {
+        **os.environ,
+        "GPUGRAD_CUDA_SIM": "1",
+        "GPUGRAD_CUDA_SIM_SANITIZE": "1",
+        "LD_PRELOAD": ":".join(found),
+        # Python itself leaks, and takes more memory than it names.
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_segv=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: ``gpugrad/simulator`` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "gpugrad" / "simulator"
+
+
+def exported(code: str) -> list[str]:
+    """The names of the ``extern "C"`` kernels in a source."""
+    return _KERNEL.findall(code)
+
+
+def translate(code: str, kernels: Sequence[str]) -> str:
+    """The C++ for the host: the source between the simulator's header and one entry point per kernel."""
+    code = _SUPPLIED.sub("", code)
+    code = _DYNAMIC_SHARED.sub(r"static \1* const \2 = reinterpret_cast<\1*>(cuda_sim::dynamic_shared)", code)
+    code = re.sub(r'extern\s+"C"\s+(?=__global__)', "", code)
+    # Without a name, the namespace keeps kernels apart from the C library's functions of the same name.
+    parts = ['#include "cuda_sim.h"', "namespace {", '#line 1 "kernel.cu"', code, "}  // namespace"]
+    for k, name in enumerate(kernels):
+        parts.append(
+            f'extern "C" const char* cuda_sim_launch_{k}(const cuda_sim_launch* how, void** args) '
+            f"{{ return cuda_sim::launch<&{name}>(how, args); }}\n"
+            f'extern "C" int cuda_sim_describe_{k}(cuda_sim_parameter* into) '
+            f"{{ return cuda_sim::describe(&{name}, into); }}"
+        )
+    return "\n".join(parts) + "\n"
+
+
+@functools.cache
+def _headers() -> bytes:
+    return b"\0".join(path.read_bytes() for path in sorted(INCLUDE.glob("*.h")))
+
+
+def _host_options(options: Sequence[str]) -> list[str]:
+    """The NVRTC options that mean something to the host's compiler."""
+    return [option.replace("--std", "-std") for option in options if re.match(r"--?std=|-D|-U", option)]
+
+
+def build(code: str, options: Sequence[str], kernels: Sequence[str]) -> ctypes.CDLL:
+    """The library of a source, compiled unless an equal one was before.
+
+    Raises:
+        RuntimeError: there is no compiler.
+        CompileException: it refuses the source.
+    """
+    path, version = compiler()
+    text = translate(code, kernels)
+    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else _OPTIMISED), *_host_options(options)]
+    if not any("std=" in flag for flag in flags):
+        flags.append("-std=c++17")
+    key = hashlib.sha256("\0".join([text, version, path, *flags]).encode() + _headers()).hexdigest()[:32]
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = Path(tempfile.gettempdir()) / f"gpugrad-simulator-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    library = folder / f"{key}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            source, made = os.path.join(scratch, "kernel.cpp"), os.path.join(scratch, "kernel.so")
+            Path(source).write_text(text, encoding="utf-8")
+            command = [path, *flags, f"-I{INCLUDE}", source, "-o", made]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                raise CompileException(f"{path} does not compile this kernel for the simulator:\n{result.stderr}")
+            os.replace(made, library)
+    return ctypes.CDLL(str(library))
