@@ -56,6 +56,7 @@ globals().update({name: getattr(random, name) for name in random.__all__})
 
 _MODULES = ("autograd", "cuda", "data", "io", "linalg", "nn", "optim", "testing", "utils")
 _FROM = {
+    "capture": ("compile",),
     "io": ("save", "load"),
 }
 _LAZY = {name: module for module, names in _FROM.items() for name in names}

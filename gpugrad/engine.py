@@ -33,6 +33,8 @@ class _Modes(threading.local):
     grad = True
     inference = False
     anomaly = False
+    # Where backward notes the leaves it adds to, with the gradients they had, while it is recorded to be run again.
+    leaves: list[tuple[Any, Any]] | None = None
 
 
 modes = _Modes()
@@ -309,6 +311,8 @@ def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
     """Add a gradient to ``leaf.grad``, whose buffer belongs to the leaf alone."""
     with _accumulating:  # several threads may walk to the same leaf
         grad = leaf._grad
+        if modes.leaves is not None:
+            modes.leaves.append((leaf, grad))
         if taped:
             leaf._grad = Arithmetic.taped.clone(gradient) if grad is None else grad + gradient
         elif grad is None:

@@ -176,6 +176,11 @@ def synchronize() -> None:
     cupy().cuda.Device().synchronize()
 
 
+def is_capturing() -> bool:
+    """Whether this thread's work on the current device is being captured into a graph."""
+    return cupy().cuda.get_current_stream().is_capturing()
+
+
 def memory_used() -> int:
     """Bytes handed out by CuPy's memory pool."""
     return cupy().get_default_memory_pool().used_bytes()

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels
+from . import cuda, kernels
 from .device import Array, DeviceLike, device, module_for, on, resolve
 
 DEFAULT_SEED = 67280421310721
@@ -134,22 +134,31 @@ class Generator:
     def captured(self, place: Array) -> Iterator[Callable[[], None]]:
         """For draws that are recorded to be run again: their kernels read seed and offset from ``place``.
 
+        The recorded work moves ``place`` on by itself; it is written to only when draws were made in between.
+
         Args:
             place: two uint64 in device memory.
 
         Yields:
-            A function to call before each run: it sets ``place`` and moves the stream on.
+            A function to call before each run: it moves the stream on.
         """
         with self._lock:
             before, self._offset, self._place = self._offset, 0, place
-            blocks = 0
+            blocks, there = 0, (0, 0)
 
             def advance() -> None:
-                with self._lock:
-                    place[...] = module_for(device("cuda")).asarray(self._take(blocks), np.uint64)
+                nonlocal there
+                if blocks:
+                    with self._lock:
+                        seed, first = self._take(blocks)
+                    if (seed, first) != there:
+                        place[...] = module_for(device("cuda")).asarray((seed, first), np.uint64)
+                    there = seed, first + blocks
 
             try:
                 yield advance
+                if self._offset:
+                    place[1:] += np.uint64(self._offset)
             finally:
                 blocks, self._offset, self._place = self._offset, before, None
 
@@ -195,6 +204,11 @@ def _draw(
     blocks = -(-size // (4 * per_word))
     if where.type != "cpu":
         with on(where), generator._lock:
+            if generator._place is None and cuda.is_capturing():
+                raise RuntimeError(
+                    "work that is captured can draw from the default generator only: what another one draws "
+                    "would be the same in each run"
+                )
             out = module_for(where).empty(shape, dtype)
             place = np.uint64(0) if generator._place is None else generator._place
             seed, offset = generator._take(blocks)

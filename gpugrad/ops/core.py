@@ -64,6 +64,11 @@ class _Fusion(threading.local):
 _fusion = _Fusion()
 
 
+def fuses() -> bool:
+    """Whether fused kernels are used in this thread."""
+    return _fusion.enabled
+
+
 @contextmanager
 def fusion(enabled: bool) -> Iterator[None]:
     """Use (or, with False, do without) the ops' fused kernels in this thread."""

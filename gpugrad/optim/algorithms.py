@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from ..backend.blas import axpby
+from ..backend.fused import optim as kernels
 from .flat import FlatOptimizer, effective_gradient
 
 
@@ -85,6 +86,14 @@ class SGD(FlatOptimizer):
             group["maximize"],
         )
 
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {name: group[name] for name in ("momentum", "dampening", "maximize")}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        buffer = state[0] if state else None
+        kernels.sgd(p, g, buffer, numbers, group["momentum"], group["weight_decay"], group["nesterov"])
+
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
         lr, momentum, decay, weight, nesterov, weight_decay, maximize = numbers
@@ -137,6 +146,16 @@ class RMSprop(FlatOptimizer):
         options = ("alpha", "eps", "momentum", "centered", "weight_decay", "maximize")
         return float(group["lr"]), *[group[name] for name in options]
 
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        average = state[-1] if group["centered"] else None
+        buffer = state[1] if group["momentum"] > 0 else None
+        options = [group[name] for name in ("alpha", "eps", "momentum", "weight_decay")]
+        kernels.rmsprop(p, g, state[0], buffer, average, numbers, *options)
+
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
         lr, alpha, eps, momentum, centered, weight_decay, maximize = numbers
@@ -167,6 +186,8 @@ class Adam(FlatOptimizer):
     Raises:
         ValueError: an option is out of its range.
     """
+
+    _varying = (2, 3)
 
     def __init__(
         self,
@@ -202,6 +223,16 @@ class Adam(FlatOptimizer):
         if group["decoupled_weight_decay"]:
             decay, shrink = 0, 1 - lr * decay
         return beta1, beta2, size, eps, decay, shrink, group["maximize"]
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+        return {"betas": group["betas"], "decoupled_decay": decay, "maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        decay = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
+        largest = state[2] if group["amsgrad"] else None
+        kernels.adam(p, g, state[0], state[1], largest, numbers, group["betas"], group["eps"], decay)
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
@@ -360,6 +391,8 @@ class RAdam(FlatOptimizer):
     Raises:
         ValueError: an option is out of its range.
     """
+
+    _varying = (2,)
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 An update reads and writes each number once per step.  On the CPU it runs block by
 block, all its ufuncs on one block before the next: a block and its scratch space fit
-into the level-2 cache.  On a CUDA device the block is the whole buffer.
+into the level-2 cache.  On a CUDA device large parameters are blocks of their own and
+the others are gathered into one, and each block is updated by one kernel where there is one.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import cpu, device_of, module_of, on, transfer
+from ..backend import cpu, device_of, graph, module_of, on, transfer
 from ..backend.cpu import BLOCK
+from ..backend.fused import optim as kernels
 from ..backend.dtypes import float32, float64, get_default_dtype
 from ..backend.quiet import quiet
 from ..engine import enable_grad
+from ..ops.core import fuses
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
+_DEVICE_BLOCK = 1 << 18  # elements; smaller parameters are gathered rather than updated by a kernel each
+_MOST_VARYING = 2  # numbers of an update that change from step to step
 _BLOCKS_EACH = 2  # fewer are not worth handing to another thread
 
 Array = Any
@@ -77,7 +82,7 @@ class _Bucket:
         self.dtype, self.device = like.dtype, device_of(like)
         del like  # else the first would not be alone
         self.names = tuple(buffers)
-        block = BLOCK if xp is np else max(1, sum(p._data.size for p in params))
+        block = BLOCK if xp is np else _DEVICE_BLOCK
         movable = {id(p) for p in params if _is_alone(p)}
         self.params = sorted(params, key=lambda p: (id(p) not in movable, p._data.size > block // 4))
         self.moved = len(movable)
@@ -90,7 +95,8 @@ class _Bucket:
             self.state = {name: make(self.starts[-1], self.dtype) for name in buffers}
             for name, value in buffers.items():
                 self.state[name].fill(value)
-        self.steps = np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
+            self.steps = self._no_steps()
+            self.changing = xp.empty(_MOST_VARYING, self.dtype)
         self.views: list[Array] = []
         self.entries: list[State | None] = []
         self.contents: list[list[Any]] = []  # of the entries; held, so that their ids are not used again
@@ -109,6 +115,13 @@ class _Bucket:
         with on(self.device):
             self.parts = self._cut(flat, values, block, scratch)
 
+    def _no_steps(self) -> Array:
+        return np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
+
+    def _count(self, k: int) -> Array:
+        """Where the number of steps of a parameter is kept."""
+        return self.steps[k : k + 1]
+
     def _enter(self, k: int, state: Any, counts: bool) -> None:
         """Take over what ``state`` holds for a parameter, and put views of the buffers there."""
         if not (self.names or counts):
@@ -118,9 +131,9 @@ class _Bucket:
             return
         entry = state.setdefault(self.params[k], {})
         known = all(isinstance(entry.get(name), Tensor) for name in self.names)
-        self.steps[k] = float(entry.get("step", 0)) if counts else known
+        self._count(k).fill(float(entry.get("step", 0)) if counts else known)
         if counts:
-            entry["step"] = Tensor._wrap(self.steps[k : k + 1].reshape(()))
+            entry["step"] = Tensor._wrap(self._count(k).reshape(()))
         for name, buffer in self.state.items():
             view = buffer[self.starts[k] : self.starts[k + 1]].reshape(self.views[k].shape)
             if isinstance(entry.get(name), Tensor):
@@ -142,7 +155,7 @@ class _Bucket:
             while last < self.moved and self.starts[last + 1] - self.starts[k] <= block:
                 last += 1
             start, stop = self.starts[k], self.starts[last]
-            parts = 1 if flat[k] is None else -(-(stop - start) // block)
+            parts = 1 if flat[k] is None or self.xp is not np else -(-(stop - start) // block)
             length = -(-(stop - start) // max(parts, 1))
             cuts += [(k, last, a, min(a + length, stop)) for a in range(start, stop, max(length, 1))]
             k = last
@@ -171,6 +184,10 @@ class _Bucket:
             return False
         return self.params[k]._data is self.views[k] or self._adopt(k)
 
+    def can_update(self, active: Collection[int]) -> bool:
+        """Whether it can update just these parameters."""
+        return True
+
     def _adopt(self, k: int) -> bool:
         """Copy the values of a parameter whose ``data`` was assigned into the buffer, where that can be done."""
         p, view = self.params[k], self.views[k]
@@ -183,13 +200,8 @@ class _Bucket:
         p._data = view
         return True
 
-    def run(self, active: Collection[int], numbers: Callable[[int], Any], update: Callable[..., None]) -> None:
-        """Update the ``active`` parameters, with ``numbers(steps)`` for those that have been updated as often."""
-        if len(active) == len(self.params):
-            self.steps += 1
-        else:
-            self.steps[list(active)] += 1
-        counts = self.steps.tolist()
+    def _gradients(self, active: Collection[int]) -> list[Array]:
+        """The flat gradients of the ``active`` parameters, which are about to change."""
         gradients: list[Array] = [None] * len(self.params)
         for k in active:
             p = self.params[k]
@@ -201,9 +213,24 @@ class _Bucket:
                 )
             gradients[k] = g.reshape(-1)
             p._bump()
+        return gradients
+
+    def run(self, active: Collection[int], optimizer: FlatOptimizer, group: dict[str, Any]) -> None:
+        """Update the ``active`` parameters."""
+        recording, update = graph.current(), optimizer._update
         known: dict[float, Any] = {}
-        for count in {counts[k] for k in active}:
-            known[count] = numbers(int(count))
+        if recording is not None:
+            counts = (self.steps + 1).tolist()
+            self._record(recording, active, optimizer, group, known)
+        else:
+            if len(active) == len(self.params):
+                self.steps += 1
+            else:
+                self.steps[list(active)] += 1
+            counts = self.steps.tolist()
+            for count in {counts[k] for k in active}:
+                known[count] = optimizer._numbers(group, int(count))
+        gradients = self._gradients(active)
         complete = len(active) == len(self.params) and len(known) == 1
         xp = self.xp
 
@@ -231,6 +258,46 @@ class _Bucket:
 
         cpu.parallel(work, len(self.parts), 1)
 
+    def _record(
+        self,
+        recording: graph.Recording,
+        active: Collection[int],
+        optimizer: FlatOptimizer,
+        group: dict[str, Any],
+        known: dict[float, Any],
+    ) -> None:
+        """Give a step that is recorded its numbers; those that change from step to step in device memory."""
+        count = self.steps[next(iter(active))]
+        if len(active) != len(self.params) or (self.steps != count).any():
+            raise RuntimeError(
+                f"a step of {type(optimizer).__name__} cannot be captured while some of its parameters have been "
+                "updated more often than others; give those a parameter group of their own"
+            )
+        fixed = [*optimizer._numbers(group, int(count) + 1)]
+        places = optimizer._varying
+        there = self.changing[: len(places)]
+        written: list[float] = []
+
+        def refresh() -> None:
+            self.steps += 1
+            now = optimizer._numbers(group, int(self.steps[0]))
+            if written != [now[k] for k in places]:
+                written[:] = [now[k] for k in places]
+                there[...] = self.xp.asarray(written, self.dtype)
+            for p in self.params:
+                p._bump()
+
+        def is_same() -> bool:
+            now = optimizer._numbers(group, int(self.steps[0]) + 1)
+            return all(a == b for k, (a, b) in enumerate(zip(now, fixed, strict=True)) if k not in places)
+
+        chosen: list[Any] = [*fixed]
+        for i, k in enumerate(places):
+            chosen[k] = there[i]
+        known[float(count) + 1] = tuple(chosen)
+        recording.before.append(refresh)
+        recording.guards.append(is_same)
+
     def _update_strided(
         self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
     ) -> None:
@@ -244,14 +311,98 @@ def _are_alike(gradients: list[Array], counts: list[float]) -> bool:
     return all(g is not None for g in gradients) and counts.count(counts[0]) == len(counts)
 
 
+class _DeviceBucket(_Bucket):
+    """A bucket on a CUDA device whose updates are kernels.
+
+    Learning rate and step count are in device memory, so that a captured step can be run again.
+    """
+
+    def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
+        super().__init__(params, buffers, state, counts, 0)
+        with on(self.device):
+            self.numbers = kernels.numbers()
+            self.lr = self.xp.zeros(1, np.float64)
+        self._lr = 0.0
+
+    def _no_steps(self) -> Array:
+        return self.xp.zeros(1, np.float64)
+
+    def _count(self, k: int) -> Array:
+        return self.steps
+
+    def can_update(self, active: Collection[int]) -> bool:
+        """Whether it can update just these parameters: only all, since they count their steps together."""
+        return len(active) == len(self.params) and fuses()
+
+    def run(self, active: Collection[int], optimizer: FlatOptimizer, group: dict[str, Any]) -> None:
+        """Update all parameters."""
+        recording = graph.current()
+        if self._has_own_rate(group):
+            self.lr[...] = group["lr"]._data
+        elif recording is None:
+            self._refresh(group)
+        if recording is not None:
+            lr = group["lr"]
+            options = {name: value for name, value in group.items() if name not in ("params", "lr")}
+            recording.guards.append(
+                lambda: all(group[name] == value for name, value in options.items())
+                and (group["lr"] is lr or not isinstance(lr, Tensor))
+            )
+            recording.before.append(lambda: self._before_run(group))
+        gradients = self._gradients(active)
+        scale, found_inf = (None if t is None else t._data for t in (optimizer.grad_scale, optimizer.found_inf))
+        kernels.prepare(
+            self.numbers, self.steps, self.lr, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
+        )
+        assert optimizer._kernel is not None
+        for first, last, _, values, state, scratch in chain.from_iterable(self.parts):
+            g = gradients[first]
+            if last - first > 1:
+                g = self.xp.concatenate(gradients[first:last], out=scratch[-1])
+            if values is None:
+                moved = self.views[first].flatten()
+                optimizer._kernel(moved, g, state, self.numbers, group)
+                self.views[first][...] = moved.reshape(self.views[first].shape)
+            else:
+                optimizer._kernel(values, g, state, self.numbers, group)
+
+    def _has_own_rate(self, group: dict[str, Any]) -> bool:
+        """Whether the learning rate is a tensor on the device, which changes there."""
+        return isinstance(group["lr"], Tensor) and device_of(group["lr"]._data) == self.device
+
+    def _refresh(self, group: dict[str, Any]) -> None:
+        """Have the learning rate in device memory."""
+        lr = float(group["lr"])
+        if lr != self._lr:
+            self.lr.fill(lr)
+            self._lr = lr
+
+    def _before_run(self, group: dict[str, Any]) -> None:
+        if not self._has_own_rate(group):
+            self._refresh(group)
+        for p in self.params:
+            p._bump()
+
+
 class FlatOptimizer(Optimizer):
     """An optimizer that is a description of its state and one function that updates a stretch of it.
 
-    A subclass defines ``_buffers``, ``_numbers`` and ``_update``.
+    A subclass defines ``_buffers``, ``_numbers`` and ``_update``; for a kernel that does it on CUDA, ``_prepare``
+    and ``_kernel``.
+
+    Attributes:
+        grad_scale: on CUDA, what the loss was multiplied by: gradients are divided by it; a tensor, or None.
+        found_inf: on CUDA, a tensor that is not 0 when the step is to be left out, or None.
     """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
     _counts = True
     _scratch = 2
+    _kernel: Callable[..., None] | None = None
+    # Which of `_numbers` change from step to step.
+    _varying: tuple[int, ...] = (0,)
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         if defaults.get("differentiable"):
@@ -280,6 +431,10 @@ class FlatOptimizer(Optimizer):
             scratch: arrays of that length to write to.
             numbers: from ``_numbers``.
         """
+        raise NotImplementedError
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        """The options of a group that ``fused.optim.prepare`` takes, where there is a kernel."""
         raise NotImplementedError
 
     def _forget(self) -> None:
@@ -327,13 +482,31 @@ class FlatOptimizer(Optimizer):
             if bucket is not None and bucket.holds(k, names, self.state.get(p)):
                 work.setdefault(bucket, {})[k] = None
             else:
-                homeless.setdefault((p.dtype, p.device), {})[p] = None
-        for params in homeless.values():
-            bucket = _Bucket(params, buffers, self.state, self._counts, self._scratch)
+                homeless.setdefault(self._kind(p), {})[p] = None
+        for bucket in [bucket for bucket, active in work.items() if not bucket.can_update(active)]:
+            for k in work.pop(bucket):
+                homeless.setdefault(self._kind(bucket.params[k]), {})[bucket.params[k]] = None
+        if homeless and graph.current() is not None:
+            raise RuntimeError(
+                f"{type(self).__name__} makes or moves its state in this step, which cannot be captured; "
+                "let it take a step with the same parameters first"
+            )
+        for (_, _, count), params in homeless.items():
+            kind = _Bucket if count is None else _DeviceBucket
+            bucket = kind(params, buffers, self.state, self._counts, self._scratch)
             self._homes.update({p: (bucket, k) for k, p in enumerate(bucket.params)})
             work[bucket] = dict.fromkeys(range(len(bucket.params)))
         for bucket, active in work.items():
-            bucket.run(active, lambda step: self._numbers(group, step), self._update)
+            with on(bucket.device):
+                bucket.run(active, self, group)
+
+    def _kind(self, p: Tensor) -> tuple[Any, Any, float | None]:
+        """What the parameters of a bucket have in common; the number of steps, where a kernel counts them."""
+        where = p.device
+        if where.type == "cpu" or self._kernel is None or p.dtype.name not in kernels.C_TYPES or not fuses():
+            return p.dtype, where, None
+        entry = self.state.get(p, {})
+        return p.dtype, where, float(entry.get("step", 0) if self._counts else bool(entry))
 
 
 def effective_gradient(xp: Any, p: Array, g: Array, out: Array, weight_decay: float, maximize: bool) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ... import backend
@@ -644,3 +645,20 @@ def _add(table: OrderedDict[int, Callable[..., Any]], hook: Callable[..., Any], 
     if prepend:
         table.move_to_end(next(reversed(table)), last=False)
     return handle
+
+
+@contextmanager
+def watch_calls(note: Callable[[Module], Any]) -> Iterator[None]:
+    """Call ``note`` with every module that is called inside the block, in any thread."""
+    plain = Module.__call__
+
+    def watched(self: Module, *args: Any, **kwargs: Any) -> Any:
+        note(self)
+        return plain(self, *args, **kwargs)
+
+    # In the place of the method, so that calls that nobody watches cost nothing more.
+    Module.__call__ = watched  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Module.__call__ = plain  # type: ignore[method-assign]

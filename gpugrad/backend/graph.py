@@ -1,0 +1,87 @@
+"""Work on a CUDA device that is recorded once, as a CUDA graph, and run many times.
+
+Nothing runs while it is recorded.  Each recording has a memory pool of its own, which
+lives as long as it does: what is freed while recording is reused within the recording,
+and never by anything else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import cuda
+from .device import device, on
+from .random import default_generator
+
+T = TypeVar("T")
+
+
+class _Local(threading.local):
+    current: Recording | None = None
+
+
+_local = _Local()
+
+
+def current() -> Recording | None:
+    """The recording that this thread is making."""
+    return _local.current
+
+
+class Recording:
+    """What is recorded of one piece of work.
+
+    Attributes:
+        before: called before each run: they put into device memory what changes from run to run.
+        guards: each says whether what the recording takes for granted still holds.
+    """
+
+    def __init__(self, where: device):
+        self.device = where
+        self.before: list[Callable[[], None]] = []
+        self.guards: list[Callable[[], bool]] = []
+        self._pool = cuda.cupy().cuda.MemoryPool()
+        self._graph: Any = None
+
+    def record(self, work: Callable[[], T]) -> T:
+        """Call ``work``, which only records what it gives the device to do; returns its result."""
+        xp = cuda.cupy()
+        with on(self.device):
+            cuda.synchronize()
+            place = xp.zeros(2, np.uint64)
+            stream = xp.cuda.Stream(non_blocking=True)
+            with stream, xp.cuda.using_allocator(self._pool.malloc):
+                stream.begin_capture()
+                _local.current = self
+                try:
+                    with default_generator.captured(place) as advance:
+                        result = work()
+                except BaseException:
+                    _abandon(stream)
+                    raise
+                finally:
+                    _local.current = None
+                self._graph = stream.end_capture()
+        self.before.append(advance)
+        return result
+
+    def is_valid(self) -> bool:
+        """Whether running it does what calling the recorded work would do now."""
+        return all(guard() for guard in self.guards)
+
+    def run(self) -> None:
+        """Run what was recorded, on the current stream."""
+        for prepare in self.before:
+            prepare()
+        self._graph.launch()
+
+
+def _abandon(stream: Any) -> None:
+    try:
+        stream.end_capture()
+    except Exception:  # what cannot be recorded has spoiled the capture, and its end says so once more
+        return
