@@ -225,4 +225,3 @@ class MemoryHook:
 
     def __exit__(self, *_: object) -> None:
         _local.hooks.remove(self)
-
