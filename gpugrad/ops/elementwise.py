@@ -339,7 +339,7 @@ def pow(xp, input, other, /):
     if input.dtype.kind == "b":
         return xp.power(input, other).astype(input.dtype)
     if input.dtype.kind in "iu":
-        return _integer_power(xp, input, xp.asarray(other))
+        return _integer_power(xp, input, xp.full((), other, input.dtype) if isinstance(other, _NUMBERS) else other)
     return xp.power(input, other)
 
 

@@ -36,6 +36,7 @@ class Memory:
 
     def __init__(self, size: int, device_id: int, pool: MemoryPool | None = None):
         self.size, self.device_id, self.pool = size, device_id, pool
+        self.block = -(-size // ALIGNMENT) * ALIGNMENT
         self.buffer = np.full(size + ALIGNMENT + 2 * GUARD, POISON, np.uint8)
         address = self.buffer.__array_interface__["data"][0]
         self.start = GUARD + -(address + GUARD) % ALIGNMENT
@@ -147,7 +148,7 @@ class MemoryPool:
 
     def _freed(self, memory: Memory) -> None:
         with self._lock:
-            self._used[memory.device_id] -= -(-memory.size // ALIGNMENT) * ALIGNMENT
+            self._used[memory.device_id] -= memory.block
 
     def used_bytes(self) -> int:
         """Bytes handed out on the current device."""
