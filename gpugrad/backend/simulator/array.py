@@ -256,15 +256,8 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
 
     Raises:
         TypeError: it is an array on the host.
-        ValueError: it is an array of another device.
     """
     if isinstance(value, ndarray):
-        device = runtime.current_device()
-        if value._memory.device_id != device:
-            raise ValueError(
-                f"Array device must be same as the current device: "
-                f"array device = {value._memory.device_id} while current = {device}"
-            )
         sources.append(value)
         return value._host
     if isinstance(value, np.ndarray):
@@ -272,6 +265,16 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
     if type(value) in (tuple, list):
         return type(value)(_host(item, sources) for item in value)
     return value
+
+
+def _check_device(sources: list[ndarray]) -> None:
+    device = runtime.current_device()
+    for array in sources:
+        if array._memory.device_id != device:
+            raise ValueError(
+                f"Array device must be same as the current device: "
+                f"array device = {array._memory.device_id} while current = {device}"
+            )
 
 
 def _flat(value: Any) -> list[Any]:
@@ -336,9 +339,13 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
     sources: list[ndarray] = []
     hosts = [_host(value, sources) for value in args]
     named = {key: _host(value, sources) for key, value in kwargs.items()} if kwargs else {}
+    if changes:
+        _check_device(sources)
     value = function(*hosts, **named)
     results = _Results(sources, name in _KEEP_ORDER)
     wrapped = results.wrap(value)
+    if results.made:  # a view can be taken from anywhere
+        _check_device(sources)
     if recording is not None and (results.made or changes):
 
         def step() -> None:
