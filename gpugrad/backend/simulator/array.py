@@ -7,6 +7,7 @@ memory, and adds the call to the recording of a stream that is being captured.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -66,8 +67,9 @@ class ndarray:
         if min(shape, default=0) < 0:
             raise ValueError("negative dimensions are not allowed")
         if memptr is None:
-            memptr = memory.alloc(int(np.prod(shape)) * dtype.itemsize)
-            memory.fill_with_garbage(memptr.mem.bytes, dtype.kind == "f" or dtype.name == "bfloat16")
+            memptr = memory.alloc(math.prod(shape) * dtype.itemsize)
+            if dtype.kind == "f" or dtype.name == "bfloat16":
+                memptr.mem.bytes[...] = 0xFF  # NaN; other memory holds the pattern of the guards
         block = memptr.mem
         self._host = np.ndarray(shape, dtype, block.buffer, block.start + memptr.offset, strides, order)
         self._memory, self.base = block, None
@@ -436,9 +438,12 @@ class ufunc:
 
         Raises:
             NotImplementedError: CuPy has no atomic version of it.
+            TypeError: not for this dtype.
         """
         if not _API["ufuncs"][self.__name__]["at"]:
             raise NotImplementedError(f"`{self.name}.at` is not supported yet")
+        if a.dtype.char not in ("fdLQIiFDe" if self.__name__ in ("add", "subtract") else "fdLQIi"):
+            raise TypeError(f"`{self.name}.at` does not support {a.dtype}")
         perform(self.__name__, self._function.at, (a, _index(indices), b), {}, changes=True)
 
 
