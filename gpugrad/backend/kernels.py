@@ -13,6 +13,10 @@ import numpy as np
 from . import cuda
 
 _THREADS = 256
+
+OPTIONS = ("--std=c++17",)
+"""What kernels are compiled with."""
+
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 
 # The C++ types of the dtypes that kernels are made for.
@@ -31,7 +35,13 @@ C_TYPES = {
 }
 
 
-def _read(file: str) -> str:
+@functools.cache
+def read(file: str) -> str:
+    """The text of a file of ``kernels/``: inside the package when installed, beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+    """
     package = os.path.dirname(os.path.dirname(__file__))
     for folder in (package, os.path.dirname(package)):
         path = os.path.join(folder, "kernels", file)
@@ -41,28 +51,34 @@ def _read(file: str) -> str:
     raise FileNotFoundError(f"kernels/{file} is neither in the gpugrad package nor beside it: reinstall gpugrad")
 
 
-@functools.cache
-def source(name: str) -> str:
-    """The text of ``kernels/<name>.cu``: inside the package when installed, beside it in a checkout.
+def inlined(text: str, file: str) -> str:
+    """A source with what it includes in quotes in the place of the line, since CuPy's cache looks at the source alone.
 
-    What it includes in quotes is put in the place of the line, since CuPy's cache looks at the source alone.
-
-    Raises:
-        FileNotFoundError: it, or what it includes, is in neither place.
+    Args:
+        file: what compilers are to call it in their messages.
     """
-    text = _read(f"{name}.cu")
 
     def inline(match: re.Match[str]) -> str:
         line = text.count("\n", 0, match.start()) + 2
-        return f'#line 1 "{match[1]}"\n{_read(match[1])}#line {line} "{name}.cu"\n'
+        return f'#line 1 "{match[1]}"\n{read(match[1])}#line {line} "{file}"\n'
 
-    return f'#line 1 "{name}.cu"\n' + _INCLUDE.sub(inline, text)
+    return f'#line 1 "{file}"\n' + _INCLUDE.sub(inline, text)
+
+
+@functools.cache
+def source(name: str) -> str:
+    """The text of ``kernels/<name>.cu``, with what it includes in quotes.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+    """
+    return inlined(read(f"{name}.cu"), f"{name}.cu")
 
 
 @functools.cache
 def _module(code: str, expression: str | None) -> Any:
     expressions = None if expression is None else (expression,)
-    return cuda.cupy().RawModule(code=code, options=("--std=c++17",), name_expressions=expressions)
+    return cuda.cupy().RawModule(code=code, options=OPTIONS, name_expressions=expressions)
 
 
 @functools.cache

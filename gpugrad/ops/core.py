@@ -315,7 +315,7 @@ class Op:
                 xp, *args[: len(args) - len(tail)], **dict(zip(tail, args[len(args) - len(tail) :], strict=True))
             )
         self.aux_of: Callable[..., Any] | None = None
-        self.kernels: dict[type, Callable[..., Any]] = {}
+        self.fused: Callable[..., Any] | None = None
         self._rules: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
         self._joint: tuple[Callable[..., Any], tuple[str, ...]] | None = None
         self._plans: dict[Any, _Plan] = {}
@@ -346,14 +346,10 @@ class Op:
         self.aux_of = function
         return function
 
-    def kernel(self, array_type: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a fused forward for arrays of one type; it returns NotImplemented where it does not apply."""
-
-        def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            self.kernels[array_type] = function
-            return function
-
-        return register
+    def kernel(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register a fused forward for CUDA arrays; it returns NotImplemented where it does not apply."""
+        self.fused = function
+        return function
 
     def _check_needs(self, rule: Callable[..., Any], skip: int) -> tuple[str, ...]:
         needs = tuple(inspect.signature(rule).parameters)[skip:]
@@ -369,11 +365,11 @@ class Op:
 
     def raw_function(self) -> Callable[..., Any]:
         """``on_arrays`` with a short way for plain forwards on the CPU; the walk has silenced NumPy already."""
-        forward, general, kernels, aux = self.forward, self.on_arrays, self.kernels, self.aux
+        forward, general, aux = self.forward, self.on_arrays, self.aux
 
         def function(*args: Any) -> Any:
             first = args[0]
-            if first.__class__ is ndarray and first.dtype.itemsize != 2 and not aux and not kernels:
+            if first.__class__ is ndarray and first.dtype.itemsize != 2 and not aux:
                 return forward(np, *args)
             return general(*args)
 
@@ -389,12 +385,10 @@ class Op:
     def _compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         token = hush()
         try:
-            if self.kernels and _fusion.enabled:
-                kernel = self.kernels.get(type(_first_array(args)))
-                if kernel is not None:
-                    result = kernel(*args, recording) if self.aux else kernel(*args)
-                    if result is not NotImplemented:
-                        return result
+            if self.fused is not None and xp is not np and _fusion.enabled:
+                result = self.fused(*args, recording) if self.aux else self.fused(*args)
+                if result is not NotImplemented:
+                    return result
             return self.forward(xp, *args, recording) if self.aux else self.forward(xp, *args)
         finally:
             unhush(token)

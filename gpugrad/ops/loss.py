@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import module_of
+from ..backend import fused, module_of
 from .core import op
 from .reduction import total
 from .windows import working_dtype
@@ -117,12 +117,26 @@ def _cross_entropy_aux(F, input, target, weight, ignore_index, reduction):
 
 
 def _cross_entropy_rule(F: Any, g: Any, aux: Any) -> Any:
+    if len(aux) == 2:
+        # The fused kernel has made the gradient already, for a loss of gradient 1.
+        return F.scaled_rows(aux[0], g, aux[1])
     exponentials, sums, index, factors = aux
     rows = g * factors
     return F.class_gradient(exponentials, rows / sums, rows, index)
 
 
+cross_entropy.kernel(fused.softmax.cross_entropy)
 cross_entropy.rules(input=_cross_entropy_rule)
+
+
+@op(samples=lambda t: [(t(4, 3), t(4), t()), (t(4, 3), t(), None)], torch=None, differentiable=False)
+def scaled_rows(xp, input, scale, factor, /):
+    # Rows times ``scale``, one number or one for each row, and ``factor``, one number or None.
+    by = scale if factor is None else scale * factor
+    return xp.asarray(input * by.reshape(-1, *(1,) * (input.ndim - 1)), input.dtype)
+
+
+scaled_rows.kernel(fused.softmax.scaled_rows)
 
 
 def _beside(array: Any) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import fused
 from .core import REGISTRY, op
 from .windows import working_dtype
 
@@ -118,6 +119,9 @@ def _standardize_channels(xp: Any, x: Any, out: Any, weight: Any, bias: Any, eps
     return mean, var
 
 
+standardize.kernel(fused.norm.standardize)
+
+
 @standardize.aux_rule
 def _statistics(F, input, dims, centered):
     x = F.to_dtype(input, working_dtype(input.dtype))
@@ -160,6 +164,9 @@ def standardize_slope(xp, input, x, weight, mean, rstd, /, dims, affine):
         return (result,)
     shape = x.shape[1:2] if _channelwise(dims) else x.shape[x.ndim - len(dims) :]
     return (result, *(v.reshape(shape).astype(x.dtype, copy=False) for v in sums))
+
+
+standardize_slope.kernel(fused.norm.standardize_slope)
 
 
 def _slope_rows(xp: Any, g: Any, x: Any, w: Any, mean: Any, rstd: Any, out: Any, affine: bool) -> Any:

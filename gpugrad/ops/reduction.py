@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import cpu, dtypes, module_of
+from ..backend import cpu, dtypes, fused, module_of
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public, taped
 from .elementwise import maximum, minimum, zero
@@ -143,6 +143,7 @@ def sum(xp, input, /, dim, keepdim):
     return total(xp, input, dim, keepdim)
 
 
+sum.kernel(fused.reduction.sum)
 sum.rules(input=lambda F, g, input_shape, dim, keepdim: _spread(F, g, input_shape, dim, keepdim))
 
 
@@ -154,6 +155,7 @@ def mean(xp, input, /, dim, keepdim):
     return total(xp, input, dim, keepdim) / (count or math.nan)
 
 
+mean.kernel(fused.reduction.mean)
 mean.rules(
     input=lambda F, g, input_shape, dim, keepdim: _spread(
         F, g / (_count(input_shape, dim) or math.nan), input_shape, dim, keepdim
@@ -487,6 +489,7 @@ def amax(xp, input, /, dim, keepdim):
     return input.max(axis=dim, keepdims=keepdim)
 
 
+amax.kernel(fused.reduction.amax)
 amax.rules(input=_share_rule)
 
 
@@ -496,6 +499,7 @@ def amin(xp, input, /, dim, keepdim):
     return input.min(axis=dim, keepdims=keepdim)
 
 
+amin.kernel(fused.reduction.amin)
 amin.rules(input=_share_rule)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import cpu, dtypes
+from ..backend import cpu, dtypes, fused
 from .core import normalize_dim, normalize_dims, op
 from .elementwise import in_blocks
 from .reduction import _spread, reduction, total, wide
@@ -64,6 +64,7 @@ def softmax(xp, input, /, dim):
     return out
 
 
+softmax.kernel(fused.softmax.softmax)
 softmax.rules(input=lambda F, g, out, dim: F.softmax_slope(g, out, dim))
 
 
@@ -81,6 +82,7 @@ def _slope_result(F: Any, g: Any, input: Any, result: Any, dim: int) -> Any:
     return g * (input - F.sum(input * result, axis, True)) - input * F.sum(g * result, axis, True)
 
 
+softmax_slope.kernel(fused.softmax.softmax_slope)
 softmax_slope.rules(input=lambda F, g, result, dim: F.softmax_slope(g, result, dim), result=_slope_result)
 
 
@@ -94,6 +96,7 @@ def log_softmax(xp, input, /, dim):
     return out
 
 
+log_softmax.kernel(fused.softmax.log_softmax)
 log_softmax.rules(input=lambda F, g, out, dim: F.log_softmax_slope(g, out, dim))
 
 
@@ -114,6 +117,7 @@ def _log_slope_result(F: Any, g: Any, input: Any, result: Any, dim: int) -> Any:
     return -(g * F.exp(result)) * F.sum(input, _axis(result, dim), True)
 
 
+log_softmax_slope.kernel(fused.softmax.log_softmax_slope)
 log_softmax_slope.rules(input=_log_slope_input, result=_log_slope_result)
 
 
@@ -129,6 +133,7 @@ def logsumexp(xp, input, /, dim, keepdim):
     return out if keepdim else out.reshape([n for d, n in enumerate(input.shape) if d not in dim])
 
 
+logsumexp.kernel(fused.softmax.logsumexp)
 logsumexp.rules(
     input=lambda F, g, input, out, dim, keepdim: (
         _spread(F, g, input.shape, dim, keepdim) * F.exp(input - _spread(F, out, input.shape, dim, keepdim))
