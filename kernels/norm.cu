@@ -92,7 +92,7 @@ __device__ __forceinline__ void write_standard(const Row<T, V, N, G>& row, T* ou
 }
 
 template <class T, class W, int V, int N, int G, bool CENTERED>
-__global__ void __launch_bounds__(block_of<G>)
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     standardize(const T* __restrict__ input, const W* __restrict__ weight, const W* __restrict__ bias,
                 T* __restrict__ out, wide<T>* __restrict__ means, wide<T>* __restrict__ variances, i64 rows,
                 int columns, double eps) {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(block_of<G>)
 
 // A row of any length by a block; it is read twice, the second time mostly from the L2 cache.
 template <class T, class W, int V, int G, bool CENTERED>
-__global__ void __launch_bounds__(G)
+__global__ void __launch_bounds__(G, 1024 / G)
     standardize_long(const T* __restrict__ input, const W* __restrict__ weight, const W* __restrict__ bias,
                      T* __restrict__ out, wide<T>* __restrict__ means, wide<T>* __restrict__ variances, i64 columns,
                      double eps) {
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(G)
 // The gradient of a standardisation. With `parts` not null, each block also writes there its share of the gradients
 // of weight (columns numbers) and bias (columns numbers).
 template <class T, class W, int V, int N, int G, bool CENTERED, bool AFFINE>
-__global__ void __launch_bounds__(block_of<G>)
+__global__ void __launch_bounds__(block_of<G>, 512 / block_of<G>)
     standardize_slope(const T* __restrict__ gradient, const T* __restrict__ input, const W* __restrict__ weight,
                       const wide<T>* __restrict__ means, const wide<T>* __restrict__ scales, T* __restrict__ out,
                       wide<T>* __restrict__ parts, i64 rows, int columns) {
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(block_of<G>)
 }
 
 template <class T, class W, int V, int G, bool CENTERED>
-__global__ void __launch_bounds__(G)
+__global__ void __launch_bounds__(G, 1024 / G)
     standardize_slope_long(const T* __restrict__ gradient, const T* __restrict__ input, const W* __restrict__ weight,
                            const wide<T>* __restrict__ means, const wide<T>* __restrict__ scales,
                            T* __restrict__ out, i64 columns) {
@@ -289,7 +289,7 @@ __global__ void __launch_bounds__(G)
 
 // The shares of the gradients of weight and bias for long rows: a block takes 256 V columns of some of the rows.
 template <class T, int V, bool CENTERED>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     standardize_parts(const T* __restrict__ gradient, const T* __restrict__ input,
                       const wide<T>* __restrict__ means, const wide<T>* __restrict__ scales,
                       wide<T>* __restrict__ parts, i64 rows, i64 columns) {
@@ -400,7 +400,7 @@ __device__ __forceinline__ void over_columns(const What& what, const typename Wh
 }
 
 template <class T, int V, bool COLUMNS>
-__global__ void __launch_bounds__(256) channel_moments(const T* __restrict__ input, Moments<wide<T>>* parts,
+__global__ void __launch_bounds__(256, 4) channel_moments(const T* __restrict__ input, Moments<wide<T>>* parts,
                                                        i64 samples, i64 channels, u32 length) {
     const Values<T> what = {input};
     const wide<T>* none = nullptr;
@@ -409,7 +409,7 @@ __global__ void __launch_bounds__(256) channel_moments(const T* __restrict__ inp
 }
 
 template <class T, int V, bool COLUMNS>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     channel_slopes(const T* __restrict__ gradient, const T* __restrict__ input, const wide<T>* __restrict__ means,
                    Sums<wide<T>>* parts, i64 samples, i64 channels, u32 length) {
     const Slopes<T> what = {gradient, input};
@@ -454,7 +454,7 @@ __global__ void __launch_bounds__(128)
 // Every element of (samples, channels, length) by what its channel says: one read and one write. A pack lies in
 // one channel, or (length 1) in neighbouring ones.
 template <class T, class W, int V>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     channel_standardize(const T* __restrict__ input, const W* __restrict__ weight, const W* __restrict__ bias,
                         const wide<T>* __restrict__ means, const wide<T>* __restrict__ variances,
                         T* __restrict__ out, i64 size, u32 channels, u32 length, double eps) {
@@ -475,7 +475,7 @@ __global__ void __launch_bounds__(256)
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     channel_slope(const T* __restrict__ gradient, const T* __restrict__ input, const wide<T>* __restrict__ means,
                   const wide<T>* __restrict__ slopes, T* __restrict__ out, i64 size, u32 channels, u32 length) {
     typedef wide<T> A;

@@ -47,7 +47,7 @@ __device__ __forceinline__ wide<T> effective(T g, wide<T> p, Number<T> factor, N
 }
 
 template <class T, int V, bool MOMENTUM>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     sgd(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ buffers, i64 size,
         const Numbers* __restrict__ numbers, double momentum_, double weight_decay_, bool nesterov) {
     typedef wide<T> A;
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(256)
 }
 
 template <class T, int V, bool MOMENTUM, bool CENTERED>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     rmsprop(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ squares, T* __restrict__ buffers,
             T* __restrict__ averages, i64 size, const Numbers* __restrict__ numbers, double alpha_, double eps_,
             double momentum_, double weight_decay_) {
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(256)
                 a.value[i] = (T)average;
                 variance -= average * average;
             }
-            A step = given / (sqrt(variance) + eps);
+            A step = quotient(given, sqrt(variance) + eps);
             if (MOMENTUM) {
                 step += momentum * (A)b.value[i];
                 b.value[i] = (T)step;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(256)
 
 // Adam, AdamW (by numbers->shrink) and, with the largest second moments, AMSGrad.
 template <class T, int V, bool AMSGRAD>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     adam(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ firsts, T* __restrict__ seconds,
          T* __restrict__ largest, i64 size, const Numbers* __restrict__ numbers, double beta1, double beta2,
          double eps_, double weight_decay_) {
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(256)
                 bound = before > second || before != before ? before : second;
                 most.value[i] = (T)bound;
             }
-            p.value[i] = (T)(value - step_size * first / (sqrt(bound) * root + eps));
+            p.value[i] = (T)(value - quotient(step_size * first, sqrt(bound) * root + eps));
         }
         store<W>(params + at, p);
         store<W>(firsts + at, m);
@@ -168,7 +168,7 @@ struct Larger {
 // What each block adds to the norm of a flat buffer: the sum of its squares, or with MAXIMUM its largest magnitude.
 // The grid and the order are fixed, so the same gradients have the same norm to the last bit.
 template <class T, int V, bool MAXIMUM>
-__global__ void __launch_bounds__(256) norm_parts(const T* __restrict__ x, i64 size, double* __restrict__ parts) {
+__global__ void __launch_bounds__(256, 4) norm_parts(const T* __restrict__ x, i64 size, double* __restrict__ parts) {
     typedef wide<T> A;
     double found = 0;
     for (i64 start = (i64)blockIdx.x * 1024 * V; start < size; start += (i64)gridDim.x * 1024 * V) {
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(256) norm_parts(const T* __restrict__ x, i64 s
 // `found_inf`, if not null, becomes 1 where the norm is infinite or NaN. With `scale` the gradients were made from
 // a loss multiplied by it, and the norm is that without.
 template <bool MAXIMUM>
-__global__ void __launch_bounds__(256) norm_total(const double* __restrict__ parts, int count, double longest,
+__global__ void __launch_bounds__(256, 4) norm_total(const double* __restrict__ parts, int count, double longest,
                                                   const float* scale, double* __restrict__ out, float* found_inf) {
     double found = 0;
     for (int i = threadIdx.x; i < count; i += 256) found = MAXIMUM ? Larger()(parts[i], found) : found + parts[i];
@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(256) norm_total(const double* __restrict__ par
 // x / scale * clip in place (either may be null); `found_inf`, if not null, becomes 1 where an element is infinite
 // or NaN.
 template <class T, int V>
-__global__ void __launch_bounds__(256) rescale(T* __restrict__ x, i64 size, const float* scale, const double* clip,
+__global__ void __launch_bounds__(256, 4) rescale(T* __restrict__ x, i64 size, const float* scale, const double* clip,
                                                float* found_inf) {
     typedef wide<T> A;
     const A factor = (clip ? *clip : 1.0) / (scale ? (double)*scale : 1.0);

@@ -35,7 +35,7 @@ struct Sum : Plus {
 // Each group of G threads reduces one part of a row, of `part` elements (fewer at its end), and writes what it finds,
 // times `factor`. Sums run in V * 4 independent chains in each thread.
 template <class T, class Out, class Combine, int V, int G>
-__global__ void __launch_bounds__(block_of<G>)
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     reduce_rows(const T* __restrict__ input, Out* __restrict__ out, i64 rows, i64 columns, i64 part, double factor) {
     typedef wide<T> A;
     constexpr int N = 4;

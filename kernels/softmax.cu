@@ -1,6 +1,6 @@
 // Softmax, log-softmax and logsumexp of rows, and the gradients of the first two.
 //
-// A row that fits into the registers of its threads (128 bytes each) is read once and written once, which is all
+// A row that fits into the registers of its threads (32 numbers each) is read once and written once, which is all
 // the traffic there must be. A longer one is read twice by its block; the second time most of it comes from the
 // L2 cache, since the rows in flight (one for each multiprocessor) take less than that.
 #include "common.cuh"
@@ -61,7 +61,7 @@ __device__ __forceinline__ Exponentials<T, GUARD> exponentials(const Row<T, V, N
 template <bool GUARD, int V, int G, class T>
 __device__ __forceinline__ Exponentials<T, GUARD> exponentials_of_long(const T* row, i64 columns) {
     typedef wide<T> A;
-    constexpr int N = 4;
+    constexpr int N = sizeof(T) == 8 ? 2 : 4;
     Exponentials<T, GUARD> found;
     for (i64 start = 0; start < columns; start += N * G * V) {
         const int rest = (int)(columns - start < N * G * V ? columns - start : N * G * V);
@@ -80,14 +80,14 @@ struct Normalize {
     typedef wide<T> A;
     A shift, scale;
     __device__ __forceinline__ explicit Normalize(const Exponentials<T, false>& e)
-        : shift(LOG ? log(e.sum) : e.largest), scale(LOG ? e.largest : 1 / e.sum) {}
+        : shift(LOG ? log(e.sum) : e.largest), scale(LOG ? e.largest : quotient(A(1), e.sum)) {}
     __device__ __forceinline__ A operator()(A x, int, int) const {
         return LOG ? x - scale - shift : exponential<T>(x - shift) * scale;
     }
 };
 
 template <class T, int V, int N, int G, bool LOG>
-__global__ void __launch_bounds__(block_of<G>) softmax(const T* __restrict__ input, T* __restrict__ out, i64 rows,
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>) softmax(const T* __restrict__ input, T* __restrict__ out, i64 rows,
                                                        int columns) {
     const i64 at = row_of_group<G>();
     // A group without a row takes part in the exchanges of its warp all the same.
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(block_of<G>) softmax(const T* __restrict__ inp
 }
 
 template <class T, int V, int G, bool LOG>
-__global__ void __launch_bounds__(G) softmax_long(const T* __restrict__ input, T* __restrict__ out, i64 columns) {
-    constexpr int N = 4;
+__global__ void __launch_bounds__(G, 1024 / G) softmax_long(const T* __restrict__ input, T* __restrict__ out, i64 columns) {
+    constexpr int N = sizeof(T) == 8 ? 2 : 4;
     input += blockIdx.x * columns;
     out += blockIdx.x * columns;
     const Normalize<T, LOG> normalize(exponentials_of_long<false, V, G>(input, columns));
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(G) softmax_long(const T* __restrict__ input, T
 }
 
 template <class T, int V, int N, int G>
-__global__ void __launch_bounds__(block_of<G>) logsumexp(const T* __restrict__ input, T* __restrict__ out, i64 rows,
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>) logsumexp(const T* __restrict__ input, T* __restrict__ out, i64 rows,
                                                          int columns) {
     const i64 at = row_of_group<G>();
     const int length = at < rows ? columns : 0;
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(block_of<G>) logsumexp(const T* __restrict__ i
 }
 
 template <class T, int V, int G>
-__global__ void __launch_bounds__(G) logsumexp_long(const T* __restrict__ input, T* __restrict__ out, i64 columns) {
+__global__ void __launch_bounds__(G, 1024 / G) logsumexp_long(const T* __restrict__ input, T* __restrict__ out, i64 columns) {
     const Exponentials<T, true> e = exponentials_of_long<true, V, G>(input + blockIdx.x * columns, columns);
     if (threadIdx.x == 0) out[blockIdx.x] = (T)(log(e.sum) + e.shift());
 }
@@ -142,7 +142,7 @@ __device__ __forceinline__ wide<T> slope(wide<T> g, wide<T> y, wide<T> sum) {
 }
 
 template <class T, int V, int N, int G, bool LOG>
-__global__ void __launch_bounds__(block_of<G>) softmax_slope(const T* __restrict__ gradient,
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>) softmax_slope(const T* __restrict__ gradient,
                                                              const T* __restrict__ result, T* __restrict__ out,
                                                              i64 rows, int columns) {
     typedef wide<T> A;
@@ -158,10 +158,10 @@ __global__ void __launch_bounds__(block_of<G>) softmax_slope(const T* __restrict
 }
 
 template <class T, int V, int G, bool LOG>
-__global__ void __launch_bounds__(G) softmax_slope_long(const T* __restrict__ gradient, const T* __restrict__ result,
+__global__ void __launch_bounds__(G, 1024 / G) softmax_slope_long(const T* __restrict__ gradient, const T* __restrict__ result,
                                                         T* __restrict__ out, i64 columns) {
     typedef wide<T> A;
-    constexpr int N = 2;
+    constexpr int N = sizeof(T) == 2 ? 1 : 2;
     const i64 offset = blockIdx.x * columns;
     A sum = 0;
     for (i64 start = 0; start < columns; start += N * G * V) {
@@ -210,14 +210,14 @@ struct ClassGradient {
     typedef wide<T> A;
     A largest, scale, weight;
     __device__ __forceinline__ ClassGradient(const Exponentials<T, false>& e, A weight)
-        : largest(e.largest), scale(weight / e.sum), weight(weight) {}
+        : largest(e.largest), scale(quotient(weight, e.sum)), weight(weight) {}
     __device__ __forceinline__ A operator()(A x, bool chosen) const {
         return weight == 0 ? A(0) : exponential<T>(x - largest) * scale - (chosen ? weight : A(0));
     }
 };
 
 template <class T, int V, int N, int G>
-__global__ void __launch_bounds__(block_of<G>)
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     cross_entropy(const T* __restrict__ input, const i64* __restrict__ target, const wide<T>* __restrict__ weights,
                   i64 ignored, wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 rows, int columns) {
     typedef wide<T> A;
@@ -236,12 +236,12 @@ __global__ void __launch_bounds__(block_of<G>)
 }
 
 template <class T, int V, int G>
-__global__ void __launch_bounds__(G)
+__global__ void __launch_bounds__(G, 1024 / G)
     cross_entropy_long(const T* __restrict__ input, const i64* __restrict__ target,
                        const wide<T>* __restrict__ weights, i64 ignored, wide<T>* __restrict__ losses,
                        T* __restrict__ gradient, i64 columns) {
     typedef wide<T> A;
-    constexpr int N = 4;
+    constexpr int N = sizeof(T) == 8 ? 2 : 4;
     input += blockIdx.x * columns;
     const Exponentials<T, false> e = exponentials_of_long<false, V, G>(input, columns);
     const Choice<T> choice(target[blockIdx.x], weights, columns, ignored);
@@ -279,16 +279,17 @@ __global__ void __launch_bounds__(1024)
     }
 }
 
-// Rows times `scale` (one number, or with `each` one for each row) and `factor` (if it is not null).
+// Rows times `scale` (one number, or with `each` one for each row) and `factor` (if it is not null). With `each` there
+// are fewer than 2^32 elements.
 template <class T, int V>
-__global__ void __launch_bounds__(256) scaled_rows(const T* __restrict__ input, const T* __restrict__ scale,
+__global__ void __launch_bounds__(256, 4) scaled_rows(const T* __restrict__ input, const T* __restrict__ scale,
                                                    const wide<T>* __restrict__ factor, T* __restrict__ out, i64 size,
-                                                   i64 columns, bool each) {
+                                                   u32 columns, bool each) {
     typedef wide<T> A;
     over<V, 4, 256>(size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
         const Pack<T, W> x = load<W>(input + at);
-        const A by = (A)scale[each ? at / columns : 0] * (factor ? *factor : A(1));
+        const A by = (A)scale[each ? (u32)at / columns : 0] * (factor ? *factor : A(1));
         Pack<T, W> y;
 #pragma unroll
         for (int i = 0; i < W; ++i) y.value[i] = (T)((A)x.value[i] * by);

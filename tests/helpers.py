@@ -100,6 +100,8 @@ class Case:
                 value.requires_grad_(
                     grad and value.is_floating_point() and self.op.differentiable and k not in constant
                 )
+            elif isinstance(value, np.ndarray) and self.device != "cpu":
+                value = gg.tensor(value, device=self.device)
             found.append(value)
         return found
 
@@ -153,8 +155,9 @@ def gradients(outs, inputs, seed=0, **options):
 
 
 def host(t):
-    """A tensor's values as a NumPy array."""
-    return to_numpy(t.detach()._data) if isinstance(t, gg.Tensor) else np.asarray(t)
+    """The values of a tensor or raw array as a NumPy array."""
+    t = t.detach()._data if isinstance(t, gg.Tensor) else t
+    return to_numpy(t) if hasattr(t, "__cuda_array_interface__") else np.asarray(t)
 
 
 def close(actual, expected, rtol=1e-9, atol=1e-10, **options):

@@ -131,7 +131,9 @@ def test_results_in_other_dtypes_are_those_of_pytorch(case, dtype):
     if not all(np.isfinite(host(t)).all() for t in inputs if isinstance(t, gg.Tensor)):
         return
     inputs = [
-        gg.tensor(np.abs(host(t)).astype(dtype)) if isinstance(t, gg.Tensor) and t.is_floating_point() else t
+        gg.tensor(np.abs(host(t)).astype(dtype), device=t.device)
+        if isinstance(t, gg.Tensor) and t.is_floating_point()
+        else t
         for t in inputs
     ]
     try:
@@ -169,16 +171,18 @@ def test_special_values_and_ties_are_treated_as_in_pytorch(case):
     nan = np.any([np.isnan(x) for x in grid], axis=0)
     for k, t in enumerate(inputs):
         if k in places:
-            inputs[k] = gg.tensor(grid[places.index(k)], requires_grad=t.requires_grad)
+            inputs[k] = gg.tensor(grid[places.index(k)], requires_grad=t.requires_grad, device=case.device)
         elif isinstance(t, gg.Tensor) and t.ndim:
-            inputs[k] = gg.tensor(np.arange(grid[0].size) % 3 == 0)
+            inputs[k] = gg.tensor(np.arange(grid[0].size) % 3 == 0, device=case.device)
     outs = case.run(inputs)
     theirs, expected = run_torch(case, inputs)
     for a, b in zip(outs, expected, strict=True):
         _agree_where_pytorch_is_sure(a, b, nan)
     if recorded(outs):
         ones = [np.ones(tuple(out.shape)) for out in outs]
-        found = gg.autograd.grad(recorded(outs), wanting(inputs), list(map(gg.tensor, ones)), allow_unused=True)
+        found = gg.autograd.grad(
+            recorded(outs), wanting(inputs), [gg.tensor(one, device=case.device) for one in ones], allow_unused=True
+        )
         sources = [t for t in theirs if torch.is_tensor(t) and t.requires_grad]
         others = torch.autograd.grad(expected, sources, list(map(torch.tensor, ones)), allow_unused=True)
         for mine, other in zip(found, others, strict=True):

@@ -13,6 +13,10 @@ import numpy as np
 from . import cuda
 
 _THREADS = 256
+
+OPTIONS = ("--std=c++17",)
+"""What kernels are compiled with."""
+
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 
 # The C++ types of the dtypes that kernels are made for.
@@ -74,7 +78,7 @@ def source(name: str) -> str:
 @functools.cache
 def _module(code: str, expression: str | None) -> Any:
     expressions = None if expression is None else (expression,)
-    return cuda.cupy().RawModule(code=code, options=("--std=c++17",), name_expressions=expressions)
+    return cuda.cupy().RawModule(code=code, options=OPTIONS, name_expressions=expressions)
 
 
 @functools.cache

@@ -339,7 +339,7 @@ def pow(xp, input, other, /):
     if input.dtype.kind == "b":
         return xp.power(input, other).astype(input.dtype)
     if input.dtype.kind in "iu":
-        return _integer_power(xp, input, xp.asarray(other))
+        return _integer_power(xp, input, xp.full((), other, input.dtype) if isinstance(other, _NUMBERS) else other)
     return xp.power(input, other)
 
 
@@ -1005,6 +1005,8 @@ def zero_(input: Any) -> Any:
 def lerp(xp, input, end, weight, /):
     """``input + weight * (end - input)``, from whichever end is nearer."""
     step = end - input
+    if isinstance(weight, _NUMBERS):
+        return input + weight * step if weight < 0.5 else end - step * (1 - weight)
     return xp.where(weight < 0.5, input + weight * step, end - step * (1 - weight))
 
 

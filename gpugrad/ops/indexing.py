@@ -77,7 +77,7 @@ def take_index_sum(xp, input, /, shape, index):
         if masks:
             out[index] = input  # masks name no element twice
         else:
-            xp.add.at(out, index, input)
+            _combine_at(xp, "add", out, index, input)
         return out
     axes, start, rows = _indexed_rows(index, shape)
     sizes = [shape[a] for a in axes]
@@ -133,12 +133,45 @@ def _last(positions: Any) -> Any:
     return last.reshape(positions.shape)
 
 
+def _combine_at(xp: Any, how: str, out: Any, index: Any, source: Any) -> None:
+    """``out[index] = add(out[index], source)`` (or maximum, or minimum), repeated positions one after the other.
+
+    CuPy has atomics for 32 bits and up, without a sign for integers of 64.
+    """
+    if xp is np or (out.dtype.kind == "f" and (how == "add" or out.dtype.itemsize > 2)) or out.dtype == np.int32:
+        getattr(xp, how).at(out, index, source)
+    elif out.dtype == np.int64:
+        # Sums are the same without a sign; so is the order, once the sign's bit is turned.
+        bias = np.int64(0 if how == "add" else -(2**63))
+        shifted = (out ^ bias).view(np.uint64)
+        getattr(xp, how).at(shifted, index, (source.astype(np.int64, copy=False) ^ bias).view(np.uint64))
+        out[...] = shifted.view(np.int64) ^ bias
+    else:
+        wide = out.astype(np.int32 if out.dtype.kind in "iub" else np.float32)
+        getattr(xp, how).at(wide, index, source.astype(wide.dtype))
+        out[...] = wide
+
+
+def _multiply_at(xp: Any, out: Any, positions: Any, source: Any) -> None:
+    """``out[positions] *= source``, repeated positions repeatedly."""
+    if xp is np:
+        np.multiply.at(out, positions, source)
+        return
+    # CuPy has no atomic product: all first occurrences, then all second ones, ...
+    order = xp.argsort(positions)
+    positions, source = positions[order], source[order]
+    turn = xp.arange(positions.size) - xp.searchsorted(positions, positions)
+    for k in range(int(turn.max()) + 1 if positions.size else 0):
+        chosen = xp.nonzero(turn == k)[0]
+        out[positions[chosen]] *= source[chosen]
+
+
 def _sum_rows(xp: Any, source: Any, rows: Any, count: int) -> Any:
     """Zeros of ``count`` rows with the rows of ``source`` added at ``rows``, repeats adding up."""
     width = source.shape[1]
     if xp is not np:
         out = xp.zeros((count, width), source.dtype)
-        xp.add.at(out, rows, source)
+        _combine_at(xp, "add", out, rows, source)
         return out
     if width <= 64 or not rows.size:
         # numpy.add.at has a fast path for one dimension only.
@@ -300,7 +333,7 @@ def scatter_sum(xp, input, index, /, dim, shape):
     """Zeros with elements added along a dimension, at positions of their own: the gradient of gather."""
     out = xp.zeros(math.prod(shape), input.dtype)
     source = input[tuple(slice(n) for n in index.shape)]
-    xp.add.at(out, _positions(xp, index, shape, dim).reshape(-1), source.reshape(-1))
+    _combine_at(xp, "add", out, _positions(xp, index, shape, dim).reshape(-1), source.reshape(-1))
     return out.reshape(shape)
 
 
@@ -352,8 +385,8 @@ def scatter_extreme(xp, input, index, src, /, dim, reduce):
     """The largest ("amax") or smallest ("amin") of each element of ``input`` and those of ``src`` that fall on it."""
     out = xp.array(input, copy=True, order="C")
     source = src[tuple(slice(n) for n in index.shape)]
-    best = xp.maximum if reduce == "amax" else xp.minimum
-    best.at(out.reshape(-1), _positions(xp, index, out.shape, dim).reshape(-1), source.reshape(-1))
+    best = "maximum" if reduce == "amax" else "minimum"
+    _combine_at(xp, best, out.reshape(-1), _positions(xp, index, out.shape, dim).reshape(-1), source.reshape(-1))
     return out
 
 
@@ -848,7 +881,7 @@ def scatter_product(xp, input, index, src, /, dim):
     """The product of each element of ``input`` and those of ``src`` that fall on it."""
     out = xp.array(input, copy=True, order="C")
     source = src[tuple(slice(n) for n in index.shape)]
-    xp.multiply.at(out.reshape(-1), _positions(xp, index, out.shape, dim).reshape(-1), source.reshape(-1))
+    _multiply_at(xp, out.reshape(-1), _positions(xp, index, out.shape, dim).reshape(-1), source.reshape(-1))
     return out
 
 

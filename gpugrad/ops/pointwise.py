@@ -11,7 +11,7 @@ from ..backend import dtypes, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
-from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, op, record, refresh_view
+from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, op, record, refresh_view, wrap_operand
 
 ndarray = np.ndarray
 new = object.__new__
@@ -94,20 +94,31 @@ class Elementwise(Op):
                 f"{self.name}() takes {self.arity + len(self.params)} arguments "
                 f"({', '.join(self.inputs + self.params)}), but got {len(args)}"
             )
-        tensors = as_tensors(self.name, args[: self.arity])
         params = args[self.arity :]
+        numbers = _numbers_for_a_device(args[: self.arity])
+        if numbers:
+            # They stay on the host: a copy to the device takes longer than the op.
+            tensors = list(
+                as_tensors(self.name, [None if k in numbers else a for k, a in enumerate(args[: self.arity])])
+            )
+            for k, value in numbers.items():
+                tensors[k] = wrap_operand(self.name, value)
+        else:
+            tensors = as_tensors(self.name, args[: self.arity])
         dtype = self.working_dtype([t for t in tensors if t is not None])
         arrays: list[Any] = []
         wanted = tuple(t is not None and t._needs_grad for t in tensors)
         recording = modes.grad and self.differentiable and True in wanted
         token = hush()
         try:
-            for name, t in zip(self.inputs, tensors, strict=True):
+            for k, (name, t) in enumerate(zip(self.inputs, tensors, strict=True)):
                 a = None if t is None else t._data
-                if a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:
+                if k in numbers:
+                    a = a.astype(dtype).item() if dtype is not None and not dtypes.is_floating(dtype) else numbers[k]
+                elif a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:
                     a = a.astype(dtype)
                 arrays.append(a)
-            xp = module_of(arrays[0])
+            xp = module_of(core._first_array(arrays))
             result = self.compute((*arrays, *params), xp, recording)
         except ValueError as error:
             raise self.shape_error(tuple(tensors), error) from None
@@ -134,6 +145,13 @@ class Elementwise(Op):
         if self.promotes == "float" and not dtypes.is_floating(dtype):
             dtype = dtypes.get_default_dtype()
         return dtype
+
+
+def _numbers_for_a_device(args: tuple[Any, ...]) -> dict[int, Any]:
+    """The plain numbers among operands, by position, when the others are tensors on a device."""
+    if not any(isinstance(a, core.Tensor) and a._data.__class__ is not ndarray for a in args):
+        return {}
+    return {k: a for k, a in enumerate(args) if isinstance(a, core._NUMBERS)}
 
 
 def _ranked(t: Any) -> tuple[np.dtype, int]:

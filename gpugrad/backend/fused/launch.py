@@ -97,8 +97,8 @@ def rows(
     """
     across = width(dtype, aligned, columns)
     packs = -(-columns // across)
-    # 128 bytes a thread leave room for everything else in the 64 registers that 1024 threads have each.
-    limit = min((64 if dtype.itemsize == 8 else 128) // (across * dtype.itemsize), 16) // held
+    # What leaves room for everything else in the 64 registers that 1024 threads have each.
+    limit = min((8 if dtype.itemsize == 8 else 32) // across, 8) // held
     if elements:
         limit = min(limit, elements // across)
     if packs <= 32 * limit:

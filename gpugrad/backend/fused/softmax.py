@@ -118,11 +118,13 @@ def scaled_rows(input: Any, scale: Any, factor: Any) -> Any:
         return NotImplemented
     if scale.size not in (1, len(input)) or (factor is not None and factor.dtype != wide(input.dtype)):
         return NotImplemented
+    if input.size >= 2**32:
+        return NotImplemented
     columns = input.size // len(input)
     across = width(input.dtype, alignment(input), columns)
     out = cuda.cupy().empty(input.shape, input.dtype)
     given = NULL if factor is None else factor
-    sizes = (np.int64(input.size), np.int64(columns), np.bool_(scale.size > 1))
+    sizes = (np.int64(input.size), np.uint32(columns), np.bool_(scale.size > 1))
     grid = -(-input.size // (4 * across * THREADS))
     kind = C_TYPES[input.dtype.name]
     run("softmax", f"scaled_rows<{kind}, {across}>", grid, THREADS, input, scale, given, out, *sizes)

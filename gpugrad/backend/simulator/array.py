@@ -7,6 +7,7 @@ memory, and adds the call to the recording of a stream that is being captured.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -66,8 +67,9 @@ class ndarray:
         if min(shape, default=0) < 0:
             raise ValueError("negative dimensions are not allowed")
         if memptr is None:
-            memptr = memory.alloc(int(np.prod(shape)) * dtype.itemsize)
-            memory.fill_with_garbage(memptr.mem.bytes, dtype.kind == "f" or dtype.name == "bfloat16")
+            memptr = memory.alloc(math.prod(shape) * dtype.itemsize)
+            if dtype.kind == "f" or dtype.name == "bfloat16":
+                memptr.mem.bytes[...] = 0xFF  # NaN; other memory holds the pattern of the guards
         block = memptr.mem
         self._host = np.ndarray(shape, dtype, block.buffer, block.start + memptr.offset, strides, order)
         self._memory, self.base = block, None
@@ -254,15 +256,8 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
 
     Raises:
         TypeError: it is an array on the host.
-        ValueError: it is an array of another device.
     """
     if isinstance(value, ndarray):
-        device = runtime.current_device()
-        if value._memory.device_id != device:
-            raise ValueError(
-                f"Array device must be same as the current device: "
-                f"array device = {value._memory.device_id} while current = {device}"
-            )
         sources.append(value)
         return value._host
     if isinstance(value, np.ndarray):
@@ -270,6 +265,16 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
     if type(value) in (tuple, list):
         return type(value)(_host(item, sources) for item in value)
     return value
+
+
+def _check_device(sources: list[ndarray]) -> None:
+    device = runtime.current_device()
+    for array in sources:
+        if array._memory.device_id != device:
+            raise ValueError(
+                f"Array device must be same as the current device: "
+                f"array device = {array._memory.device_id} while current = {device}"
+            )
 
 
 def _flat(value: Any) -> list[Any]:
@@ -334,9 +339,13 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
     sources: list[ndarray] = []
     hosts = [_host(value, sources) for value in args]
     named = {key: _host(value, sources) for key, value in kwargs.items()} if kwargs else {}
+    if changes:
+        _check_device(sources)
     value = function(*hosts, **named)
     results = _Results(sources, name in _KEEP_ORDER)
     wrapped = results.wrap(value)
+    if results.made:  # a view can be taken from anywhere
+        _check_device(sources)
     if recording is not None and (results.made or changes):
 
         def step() -> None:
@@ -436,9 +445,12 @@ class ufunc:
 
         Raises:
             NotImplementedError: CuPy has no atomic version of it.
+            TypeError: not for this dtype.
         """
         if not _API["ufuncs"][self.__name__]["at"]:
             raise NotImplementedError(f"`{self.name}.at` is not supported yet")
+        if a.dtype.char not in ("fdLQIiFDe" if self.__name__ in ("add", "subtract") else "fdLQIi"):
+            raise TypeError(f"`{self.name}.at` does not support {a.dtype}")
         perform(self.__name__, self._function.at, (a, _index(indices), b), {}, changes=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ class Memory:
 
     def __init__(self, size: int, device_id: int, pool: MemoryPool | None = None):
         self.size, self.device_id, self.pool = size, device_id, pool
+        self.block = -(-size // ALIGNMENT) * ALIGNMENT
         self.buffer = np.full(size + ALIGNMENT + 2 * GUARD, POISON, np.uint8)
         address = self.buffer.__array_interface__["data"][0]
         self.start = GUARD + -(address + GUARD) % ALIGNMENT
@@ -74,6 +76,7 @@ LIVE: weakref.WeakSet[Memory] = weakref.WeakSet()
 """All blocks in use."""
 
 
+@functools.cache
 def _sanitizer() -> Any:
     """The functions of AddressSanitizer, when kernels are compiled with it."""
     if not compiler.sanitizing():
@@ -131,11 +134,13 @@ class MemoryPool:
             used = self._used[device] + block
             total = max(self._total[device], used)
             limit = self._limit[device]
-            if (limit and total > limit) or reserved(device) - self._total[device] + total > DEVICE_MEMORY:
-                raise OutOfMemoryError(block, self._total[device], limit)
-            self._used[device], self._total[device] = used, total
+            if total > self._total[device]:
+                if (limit and total > limit) or reserved(device) - self._total[device] + total > DEVICE_MEMORY:
+                    raise OutOfMemoryError(block, self._total[device], limit)
+                self._total[device] = total
+            self._used[device] = used
         pointer = MemoryPointer(Memory(size, device, self), 0)
-        for hook in list(_local.hooks):
+        for hook in _local.hooks:
             hook.malloc_postprocess(
                 device_id=device, size=size, mem_size=block, mem_ptr=pointer.ptr, pmem_id=id(pointer.mem)
             )
@@ -143,7 +148,7 @@ class MemoryPool:
 
     def _freed(self, memory: Memory) -> None:
         with self._lock:
-            self._used[memory.device_id] -= -(-memory.size // ALIGNMENT) * ALIGNMENT
+            self._used[memory.device_id] -= memory.block
 
     def used_bytes(self) -> int:
         """Bytes handed out on the current device."""
@@ -221,8 +226,3 @@ class MemoryHook:
 
     def __exit__(self, *_: object) -> None:
         _local.hooks.remove(self)
-
-
-def fill_with_garbage(memory: np.ndarray, floating: bool) -> None:
-    """What new memory holds: NaN where floats are to stand, else an unlikely pattern."""
-    memory[...] = 0xFF if floating else POISON

@@ -1,0 +1,223 @@
+"""Every kernel and dtype through NVRTC, which needs no GPU: it compiles, spills nothing, and keeps to its registers."""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from gpugrad.backend import kernels
+from gpugrad.backend.fused import launch, pointwise
+
+ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
+TYPES = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+FLAGS = ("false", "true")
+
+# Registers of a thread. A multiprocessor has 65536: with 64, two blocks of 512 threads or one of 1024 fit beside
+# each other, which keeps enough loads in flight. The gradient of a normalisation holds two rows and two
+# accumulators, and has at most 512 threads.
+BUDGET = {"standardize_slope": 128}
+USUAL_BUDGET = 64
+
+
+def installed(package, file):
+    """The path of a file of an installed package."""
+    try:
+        found = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("NVRTC is not installed: pip install 'gpugrad[nvrtc]'")
+    return next(each for each in found if each.name.startswith(file)).locate()
+
+
+@functools.cache
+def nvrtc():
+    return ctypes.CDLL(str(installed("nvidia-cuda-nvrtc", "libnvrtc.so")))
+
+
+def check(program, status):
+    if status:
+        pytest.fail(f"NVRTC failed with status {status}:\n{log(program)[:4000]}")
+
+
+def log(program):
+    size = ctypes.c_size_t()
+    nvrtc().nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    text = ctypes.create_string_buffer(size.value)
+    nvrtc().nvrtcGetProgramLog(program, text)
+    return text.value.decode()
+
+
+USAGE = re.compile(
+    r"entry function '(\w+)' for.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    r".*?Used (\d+) registers",
+    re.S,
+)
+
+
+def usage(file, code, names, architecture):
+    """Registers, bytes on the stack and bytes spilled of each kernel: compiled as CuPy does."""
+    library, program = nvrtc(), ctypes.c_void_p()
+    library.nvrtcCreateProgram(ctypes.byref(program), code.encode(), file.encode(), 0, None, None)
+    for name in names:
+        library.nvrtcAddNameExpression(program, name.encode())
+    include = installed("nvidia-cuda-runtime", "cuda_fp16.h").parent
+    options = [*kernels.OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v", "-ftz=true", f"-I{include}"]
+    encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
+    check(program, library.nvrtcCompileProgram(program, len(options), encoded))
+    lowered = {}
+    for name in names:
+        answer = ctypes.c_char_p()
+        check(program, library.nvrtcGetLoweredName(program, name.encode(), ctypes.byref(answer)))
+        lowered[answer.value.decode()] = name
+    found = {}
+    for name, stack, stores, loads, registers in USAGE.findall(log(program)):
+        found[lowered[name]] = int(registers), int(stack), int(stores) + int(loads)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    assert set(found) == set(names)
+    return found
+
+
+def templates(dtype, *options):
+    """The geometries that need most registers: of rows that fit into them, and of others. Unaligned ones for float32.
+
+    The first ones are short.
+    """
+    # Rows know a dtype by its size alone.
+    kind = np.dtype("f2" if dtype == "bfloat16" else dtype)
+    lengths = [1 << k for k in range(10, 18)]
+    found = [[launch.rows(1000, n - odd, kind, 16, *options) for n in lengths] for odd in (0, 1)]
+    chosen = [max(hows, key=lambda how: how.width * how.packs) for hows in found] + [hows[-1] for hows in found]
+    return [how.template() for how in (chosen if dtype == "float32" else chosen[::2])]
+
+
+def is_short(template):
+    return template.count(",") == 2
+
+
+def softmax():
+    for dtype, c in TYPES.items():
+        for template in templates(dtype):
+            long = "" if is_short(template) else "_long"
+            yield f"softmax{long}<{c}, {template}, false>"
+            yield f"logsumexp{long}<{c}, {template}>"
+            yield f"cross_entropy{long}<{c}, {template}>"
+        for template in templates(dtype, 2):
+            yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, false>"
+            yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, true>"
+        yield f"softmax<{c}, {templates(dtype)[0]}, true>"
+        yield f"cross_entropy_total<{c}>"
+        yield from (f"scaled_rows<{c}, {width}>" for width in widths(dtype))
+
+
+def widths(dtype):
+    """The widest access, and for float32 the narrowest."""
+    return {"float32": (4, 1), "float64": (2,)}.get(dtype, (8,))
+
+
+def norm():
+    for dtype, c in TYPES.items():
+        # Weights may be wider than what they multiply.
+        weight = "float" if c == "__half" else c
+        for template in templates(dtype):
+            yield f"standardize{'' if is_short(template) else '_long'}<{c}, {weight}, {template}, true>"
+        for template in templates(dtype, 2, 512, 8 if dtype == "float64" else 16):
+            if is_short(template):
+                yield f"standardize_slope<{c}, {weight}, {template}, true, true>"
+            else:
+                yield f"standardize_slope_long<{c}, {weight}, {template}, true>"
+        yield from (f"channel_standardize<{c}, {weight}, {width}>" for width in widths(dtype))
+        for width in widths(dtype):
+            yield f"standardize_parts<{c}, {width}, true>"
+            yield f"channel_slope<{c}, {width}>"
+            yield f"channel_moments<{c}, {width}, false>"
+            yield f"channel_slopes<{c}, {width}, false>"
+        yield f"channel_moments<{c}, 1, true>"
+        yield f"channel_slopes<{c}, 1, true>"
+        yield f"merge_slopes<{'double' if c == 'double' else 'float'}, {c}>"
+    yield from (f"merge_moments<{c}>" for c in ("float", "double"))
+
+
+def reduce():
+    for dtype, c in TYPES.items():
+        between = "double" if c == "double" else "float"
+        for width in widths(dtype):
+            for combine in ("Sum", "Larger", "Smaller"):
+                yield f"reduce_rows<{c}, {between}, {combine}, {width}, 256>"
+                yield f"reduce_columns<{c}, {between}, {combine}, {width}>"
+            yield f"reduce_rows<{c}, {c}, Sum, {width}, 4>"
+            yield f"reduce_columns<{between}, {c}, Sum, {min(width, 4)}>"
+
+
+def optim():
+    yield "prepare"
+    yield from (f"norm_total<{flag}>" for flag in FLAGS)
+    for dtype, c in TYPES.items():
+        for width in widths(dtype):
+            yield from (f"sgd<{c}, {width}, {flag}>" for flag in FLAGS)
+            yield from (f"adam<{c}, {width}, {flag}>" for flag in FLAGS)
+            yield from (f"rmsprop<{c}, {width}, {flag}, {flag}>" for flag in FLAGS)
+            yield from (f"norm_parts<{c}, {width}, {flag}>" for flag in FLAGS)
+            yield f"rescale<{c}, {width}>"
+
+
+def philox():
+    yield from ("words", "below", "integers", "uniform_float32", "uniform_float64", "normal_float32", "normal_float64")
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, optim, philox)}
+
+
+def check_usage(found):
+    wrong = []
+    for name, (registers, stack, spilled) in found.items():
+        budget = BUDGET.get(name.split("<")[0], USUAL_BUDGET)
+        if registers > budget or spilled:
+            wrong.append(f"{name}: {registers} registers of {budget}, {stack} bytes of stack, {spilled} bytes spilled")
+    assert not wrong, "\n".join(wrong)
+
+
+@functools.cache
+def compilation():
+    """All of them, compiled side by side."""
+    nvrtc()
+    pool = ThreadPoolExecutor(os.cpu_count())
+    return {
+        (file, architecture): pool.submit(
+            usage, f"{file}.cu", kernels.source(file), list(dict.fromkeys(names())), architecture
+        )
+        for file, names in FILES.items()
+        for architecture in ARCHITECTURES
+    }
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", FILES)
+def test_kernels_compile_without_spills(file, architecture):
+    check_usage(compilation()[file, architecture].result())
+
+
+def test_every_kernel_is_compiled():
+    """Each kernel that a source defines is in the lists above."""
+    for file, names in FILES.items():
+        defined = re.findall(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(", kernels.source(file))
+        assert set(defined) == {name.split("<")[0] for name in names()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", TYPES)
+def test_a_generated_chain_compiles(name, architecture):
+    ml_dtypes = pytest.importorskip("ml_dtypes") if name == "bfloat16" else None
+    dtype = np.dtype(ml_dtypes.bfloat16) if ml_dtypes else np.dtype(name)
+    nodes = [pointwise.Node("input", (), (0,), dtype), pointwise.Node("input", (), (1,), dtype)]
+    nodes.append(pointwise.Node("add", (0, 1), (), dtype))
+    nodes += [pointwise.Node(op, (k + 2,), params, dtype) for k, (op, params) in enumerate((("gelu", ("none",)), ("silu", ())))]
+    chain = pointwise.fuse(nodes, (2, 4))._chain
+    side = np.zeros(64, dtype)
+    layout = pointwise._layout((64, 64), [((64, 64), (64 * dtype.itemsize, dtype.itemsize), dtype.itemsize, 16),
+                                          (side.shape, side.strides, dtype.itemsize, 16)], 16 // dtype.itemsize)
+    code, _ = pointwise._source(chain, layout)
+    check_usage(usage("fused.cu", code, ["fused"], architecture))
