@@ -206,7 +206,7 @@ class _Drawing:
 
     def _note_saved(self, node: Node) -> None:
         """Take note of the values that a node keeps for backward and that have not been changed since."""
-        if not isinstance(node, OpNode) or node.values is None:
+        if not isinstance(node, OpNode) or not isinstance(node.values, tuple):
             return
         plan = node.plan
         keys: list[Any] = [self._input(node, i) for i in plan.saved_inputs]
@@ -227,7 +227,7 @@ class _Drawing:
     def _compute(self, node: OpNode) -> None:
         """Compute a small result that the graph did not keep from its inputs, where these are known."""
         op = node.op
-        if (node, 0) in self.values or op.variadic or op.outputs != 1 or node.values is None:
+        if (node, 0) in self.values or op.variadic or op.outputs != 1 or not isinstance(node.values, tuple):
             return
         if int(np.prod(node.shape)) > _RECOMPUTE or len(node.values) < len(op.params):
             return
@@ -582,7 +582,8 @@ def _arrange(layers: list[list[_Point]]) -> None:
 
 def _pack(layer: list[_Point], wishes: list[float]) -> None:
     """Put each point as near to its wish as its neighbours let it: equal pushes from both sides."""
-    up, down = [], []
+    up: list[float] = []
+    down: list[float] = []
     for k, (point, wish) in enumerate(zip(layer, wishes, strict=True)):
         least = up[-1] + (layer[k - 1].across + point.across) / 2 + _GAP if up else wish
         up.append(max(wish, least))
