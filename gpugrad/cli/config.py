@@ -370,7 +370,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="STEPS",
     )
-    add(run, "--monitor", "after each epoch, show and record the gradients of each parameter", action="store_true")
+    add(
+        run,
+        "--monitor",
+        "watch gradients, updates and dead units: a table after each epoch, lines in metrics.jsonl, pictures, "
+        "and TensorBoard files where tensorboardX is installed",
+        action="store_true",
+    )
     add(
         run,
         "--no-progress",
