@@ -537,7 +537,7 @@ def _layers(boxes: list[_Box], flat: bool) -> tuple[list[list[_Point]], list[tup
     points = {}
     layers: list[list[_Point]] = [[] for _ in range(max(level.values()) + 1)]
     for box in boxes:
-        width = max(map(len, box.lines)) * _CHARACTER + 16
+        width = max(len(box.lines[0]) * 1.1, *map(len, box.lines)) * _CHARACTER + 16
         height = len(box.lines) * _LINE + 10
         points[box] = _Point(box, *((width, height) if flat else (height, width)))
         layers[level[box]].append(points[box])
@@ -628,7 +628,8 @@ def _svg(boxes: list[_Box], direction: str) -> str:
             leave, enter = a.layer[1], b.layer[0]
             bend = (leave + enter) / 2
             path += f" L{at(leave, a.place)} C{at(bend, a.place)} {at(bend, b.place)} {at(enter, b.place)}"
-            path += f" L{at(b.start, b.place)}"
+            if b.start > enter:
+                path += f" L{at(b.start, b.place)}"
         parts.append(f'<path d="{path}" fill="none" stroke="#555555" marker-end="url(#head)"/>')
     for point in everything:
         if point.box is None:

@@ -13,12 +13,12 @@ def main(run: Run) -> None:
     """Make 1,000 images of each digit from uniform noise."""
     train, _ = split_digits(run)
     count = 100 if run.quick else 1000
-    model = train_classifier(run, train, 10 if run.quick else 60)
+    model = train_classifier(run, train, 10 if run.quick else 60, noise=4.0)
     singles, means, hits = [], [], 0
     for digit in range(10):
         noise = 16 * gg.rand(count, 64, device=run.device)
         targets = gg.full((count,), digit, device=run.device)
-        made = optimise(model, noise, targets)[-1]
+        made = optimise(model, noise, targets, 300)[-1]
         hits += (model(made).argmax(1) == targets).sum().item()
         singles.append(made[0])
         mean = made.mean(0)

@@ -38,15 +38,16 @@ def optimise(
 
 
 def draw_grid(run: Run, rows: list[list[gg.Tensor]], titles: list[list[str]], heading: str, name: str) -> None:
-    """Draw rows of 8 x 8 images under their titles."""
+    """Draw rows of 8 x 8 images, each from black to its own white, under their titles."""
     figure = run.figure(0.95 * len(rows[0]), 1.2 * len(rows) + 0.4)
     if figure:
         for axes_row, images, labels in zip(
             figure.subplots(len(rows), len(rows[0]), squeeze=False), rows, titles, strict=True
         ):
             for axes, image, label in zip(axes_row, images, labels, strict=True):
-                axes.imshow(image.cpu().numpy().reshape(8, 8), cmap="gray", vmin=0, vmax=16)
-                axes.set_title(label, fontsize=9)
+                axes.imshow(image.cpu().numpy().reshape(8, 8), cmap="gray", vmin=0, vmax=max(image.max().item(), 1))
+                if label:
+                    axes.set_title(label, fontsize=9)
                 axes.axis("off")
         figure.suptitle(heading, fontsize=11)
         run.save(figure, name)
@@ -55,14 +56,14 @@ def draw_grid(run: Run, rows: list[list[gg.Tensor]], titles: list[list[str]], he
 def main(run: Run) -> None:
     """From a 0 to an 8, and from a black square to each digit."""
     train, (images, labels) = split_digits(run)
-    model = train_classifier(run, train, 10 if run.quick else 60)
+    model = train_classifier(run, train, 10 if run.quick else 60, noise=4.0)
 
     zero = images[labels == 0][:1]
     eight = gg.tensor([8], device=run.device)
     states = optimise(model, zero, eight)
     seen = [model(state).argmax(1).item() for state in states]
     run.result("a 0 is seen as, after 100 steps", seen[-1], goal="8", origin="picture", reached=seen[-1] == 8)
-    titles = [f"{10 * k}: a {digit}" for k, digit in enumerate(seen)]
+    titles = [f"{10 * k}: {digit}" for k, digit in enumerate(seen)]
     draw_grid(
         run, [[s[0] for s in states]], [titles], "A 0 becomes an 8: step, and what the network sees", "0_to_8.png"
     )

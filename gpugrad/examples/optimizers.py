@@ -86,7 +86,7 @@ def main(run: Run) -> None:
     if figure:
         axes = figure.subplots()
         x, y = np.meshgrid(np.linspace(-1.6, 1.6, 200), np.linspace(-0.6, 1.8, 200))
-        axes.contour(x, y, (1 - x) ** 2 + 20 * (y - x * x) ** 2, levels=np.geomspace(0.05, 200, 14), cmap="Greys")
+        axes.contour(x, y, (1 - x) ** 2 + 20 * (y - x * x) ** 2, levels=np.geomspace(0.1, 200, 14), colors="0.8")
         for k, (name, trace) in enumerate(paths.items()):
             style = ["-", "--", ":"][k % 3]
             axes.plot(*trace.T, style, color=COLORS[k], label=name, linewidth=1.8)
