@@ -35,6 +35,8 @@ class _Modes(threading.local):
     anomaly = False
     # Where backward notes the leaves it adds to, with the gradients they had, while it is recorded to be run again.
     leaves: list[tuple[Any, Any]] | None = None
+    watch: Callable[[Any], None] | None = None
+    """Called with each node that is made."""
 
 
 modes = _Modes()
@@ -43,10 +45,10 @@ modes = _Modes()
 class _Mode:
     """A switch of this thread's modes: a context manager and a decorator (of generators too)."""
 
-    _settings: dict[str, bool] = {}
+    _settings: dict[str, Any] = {}
 
     def __init__(self) -> None:
-        self._previous: list[dict[str, bool]] = []
+        self._previous: list[dict[str, Any]] = []
 
     def __enter__(self) -> None:
         self._previous.append({name: getattr(modes, name) for name in self._settings})
@@ -165,19 +167,21 @@ class set_detect_anomaly(_Mode):
 
     def __init__(self, mode: bool):
         super().__init__()
-        self._settings = {"anomaly": bool(mode)}
-        self._before = modes.anomaly
-        modes.anomaly = bool(mode)
+        self._settings = {"anomaly": bool(mode), "watch": Node.remember_call if mode else None}
+        self._before = {"anomaly": modes.anomaly, "watch": modes.watch}
+        modes.anomaly, modes.watch = self._settings["anomaly"], self._settings["watch"]
 
     def __enter__(self) -> None:
-        self._previous.append({"anomaly": self._before})
-        modes.anomaly = self._settings["anomaly"]
+        self._previous.append(self._before)
+        modes.anomaly, modes.watch = self._settings["anomaly"], self._settings["watch"]
 
 
 class detect_anomaly(_Mode):
     """Inside the block, a gradient that turns NaN raises and names the op and the line that called it."""
 
-    _settings = {"anomaly": True}
+    def __init__(self) -> None:
+        super().__init__()
+        self._settings = {"anomaly": True, "watch": Node.remember_call}
 
 
 def is_grad_enabled() -> bool:
@@ -188,6 +192,14 @@ def is_grad_enabled() -> bool:
 def is_inference_mode_enabled() -> bool:
     """Whether this thread is inside ``inference_mode``."""
     return modes.inference
+
+
+class Recomputed:
+    """Stands in a node in the place of what it saved; a backward that needs that has it computed anew."""
+
+    def recall(self) -> Any:
+        """What the node saved, or another stand-in for it."""
+        raise NotImplementedError
 
 
 class Node:

@@ -1,6 +1,7 @@
 """The command line, end to end: training, resuming after whatever may happen, predicting, what it says of mistakes."""
 
 import errno
+import importlib.util
 import itertools
 import json
 import math
@@ -212,7 +213,9 @@ def test_seed_decides_the_run(tmp_path, finished):
 def test_monitor_reports_the_gradients(tmp_path, capsys):
     clip = 0.01
     assert gpugrad("train", *TINY, "--monitor", "--clip-norm", clip, "--epochs", 1, "--out", tmp_path) == 0
-    found = metrics(tmp_path)[-1]["gradients"]
+    lines = metrics(tmp_path)
+    assert [r["step"] for r in lines if r["kind"] == "gradients"] == [1, lines[-1]["step"]]
+    found = next(r for r in reversed(lines) if r["kind"] == "gradients")
     rows = found["parameters"]
     assert set(rows) == {"hidden1.weight", "hidden1.bias", "output.weight", "output.bias"}
     assert found["total_norm"] == pytest.approx(math.sqrt(sum(row["norm"] ** 2 for row in rows.values())))
@@ -221,7 +224,13 @@ def test_monitor_reports_the_gradients(tmp_path, capsys):
     # norm^2 = n (mean^2 + std^2): the three belong to the same gradient.
     row, n = rows["hidden1.weight"], 32 * 784
     assert row["norm"] == pytest.approx(math.sqrt(n * (row["mean"] ** 2 + row["std"] ** 2)), rel=1e-4)
+    assert 0 < row["update_ratio"] < 1
+    assert set(found["dead_relu"]) == {"relu1"}
     assert "hidden1.weight" in capsys.readouterr().out
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "gradients.png").exists()
+        assert (tmp_path / "histograms.png").exists()
+    assert (tmp_path / "tensorboard").exists() == bool(importlib.util.find_spec("tensorboardX"))
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")

@@ -28,6 +28,7 @@ from gpugrad.data import (
     ConcatDataset,
     DataLoader,
     Dataset,
+    Digits,
     FashionMNIST,
     IterableDataset,
     RandomSampler,
@@ -895,6 +896,23 @@ def test_corrupt_files_are_no_reason_to_use_the_subset(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz: truncated or corrupt gzip"):
         MNIST(tmp_path, download=True)
+
+
+def test_digits():
+    digits = Digits()
+    assert digits.data.shape == (1797, 8, 8)
+    assert digits.data.dtype == gg.uint8
+    assert (digits.data.min(), digits.data.max()) == (0, 16)
+    # The numbers of each digit that the data set's description gives.
+    assert np.bincount(digits.targets.numpy()).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    image, target = digits[0]
+    assert image.shape == (8, 8)
+    assert target == 0
+    images, targets = digits.as_tensors()
+    assert images.shape == (1797, 1, 8, 8)
+    assert len(targets) == 1797
+    assert abs(images.mean().item()) < 1e-3
+    assert abs(images.std().item() - 1) < 1e-3
 
 
 def test_bundled_subset(capsys):

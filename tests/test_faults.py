@@ -195,6 +195,17 @@ def test_a_second_backward_is_not_silent():
         y.backward()
 
 
+def test_deep_graphs_do_not_overflow_the_stack():
+    # The graph was walked by recursion, which a thousand ops were too many for; freeing it must not recurse either.
+    x = leaf(2)
+    y = x
+    for _ in range(20_000):
+        y = y + 1
+    y.sum().backward()
+    close(x.grad, np.ones(2))
+    del y
+
+
 def test_residual_graphs_take_linear_time():
     # Paths were walked instead of nodes: 2 to the power of the depth.
     x = leaf(2)

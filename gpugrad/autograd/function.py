@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import engine
 from ..backend import module_of
-from ..engine import Node, modes, no_grad
+from ..engine import Node, Recomputed, modes, no_grad
 from ..ops import core
 from ..tensor import Tensor, _edge
 
@@ -112,7 +112,7 @@ class _FunctionNode(Node):
 
     def __init__(self, function: type[Function], ctx: FunctionCtx, parents: Sequence[Any], slots: tuple[int, ...]):
         self.function = function
-        self.ctx = ctx
+        self.ctx: Any = ctx
         self.parents = parents
         self.slots = slots if any(slots) else None
 
@@ -126,10 +126,18 @@ class _FunctionNode(Node):
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What forward saved for backward."""
+        self._recall()
         return self.ctx.saved_tensors
 
     def release(self) -> None:
-        self.ctx._release()
+        if not isinstance(self.ctx, Recomputed):
+            self.ctx._release()
+
+    def _recall(self) -> None:
+        while isinstance(self.ctx, Recomputed):
+            self.ctx = self.ctx.recall()
+            if not isinstance(self.ctx, Recomputed):
+                self.ctx._node = weakref.ref(self)
 
     def _given(self, gradient: Any, taped: bool) -> list[Any]:
         several = self.outputs > 1
@@ -144,6 +152,7 @@ class _FunctionNode(Node):
         return given
 
     def gradients(self, gradient: Any, taped: bool, skip: Any) -> Sequence[Any]:
+        self._recall()
         ctx = self.ctx
         wanted = tuple(parent is not None and (skip is None or parent in skip) for parent in self.parents)
         if wanted != ctx.needs_input_grad:
@@ -276,8 +285,8 @@ def _record(node: _FunctionNode, args: Sequence[Any], outputs: tuple[Any, ...]) 
     recorded = [isinstance(out, Tensor) and out.is_floating_point() and id(out) not in constant for out in outputs]
     node.outputs = len(outputs)
     node.shape, node.dtype = (shapes, types) if len(outputs) > 1 else (shapes[0], types[0])
-    if modes.anomaly:
-        node.remember_call()
+    if modes.watch:
+        modes.watch(node)
     ctx._keep(outputs, recorded)
     shared = [a._version_counter for a in args if isinstance(a, Tensor) and a._version_counter is not None]
     results: list[Any] = []

@@ -1,4 +1,4 @@
-"""The ``gpugrad`` command: ``train``, ``predict`` and ``info``.
+"""The ``gpugrad`` command: ``train``, ``predict``, ``examples`` and ``info``.
 
 Each command lives in a module of its own, imported when it runs.  What a user can
 expect to go wrong is a :class:`CommandError`: one line and an exit code (2 for a
@@ -79,6 +79,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--plot", metavar="FILE", help="also draw the images with their predictions (needs the plot extra)"
     )
 
+    examples = commands.add_parser(
+        "examples",
+        help="short programs that show what gpugrad does: a list, one of them, or all with a report",
+        description="Without NAME: list the examples.",
+    )
+    examples.add_argument("name", nargs="?", metavar="NAME", help="the example to run")
+    examples.add_argument("--all", action="store_true", help="run all of them and write report.md")
+    config.add_example_arguments(examples)
+
     commands.add_parser(
         "info",
         help="what this machine can do, and why CUDA can or cannot be used",
@@ -103,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .train import run
         elif args.command == "predict":
             from .predict import run
+        elif args.command == "examples":
+            from ..examples.run import command as run
         else:
             from .info import run
         return run(args)

@@ -370,11 +370,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="STEPS",
     )
-    add(run, "--monitor", "after each epoch, show and record the gradients of each parameter", action="store_true")
+    add(
+        run,
+        "--monitor",
+        "watch gradients, updates and dead units: a table after each epoch, lines in metrics.jsonl, pictures, "
+        "and TensorBoard files where tensorboardX is installed",
+        action="store_true",
+    )
     add(
         run,
         "--no-progress",
         "no progress bar (there is none anyway when the output is no terminal)",
         action="store_true",
         default=False,
+    )
+
+
+def add_example_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options that all examples have."""
+    parser.add_argument("--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the pictures (default: runs/examples)")
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--quick", action="store_true", help="a small part of the work, with lower goals")
+    parser.add_argument(
+        "--data-dir",
+        type=os.path.abspath,
+        metavar="DIR",
+        help="a folder with the four files of MNIST (default: the user's cache, a download, or the bundled subset)",
     )

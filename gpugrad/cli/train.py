@@ -9,6 +9,7 @@ had never stopped.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import math
 import os
@@ -22,7 +23,7 @@ from typing import Any
 
 import gpugrad as gg
 
-from .. import nn
+from .. import monitor, nn
 from ..nn import functional as F
 from . import CommandError
 from . import config as options
@@ -124,7 +125,11 @@ class Trainer:
         self._signals = Signals()
         self._pending: list[tuple[int, gg.Tensor, gg.Tensor, int]] = []
         self._lr = config.lr
-        self._gradients: dict[str, Any] | None = None
+        self.monitor: monitor.GradientMonitor | None = None
+        if config.monitor:
+            self.monitor = monitor.GradientMonitor(
+                self.model, self.optimizer, tensorboard=event_folder(folder), on_record=self._log_gradients
+            )
         self._mark = time.perf_counter()
         self._saved_at = self._mark
 
@@ -153,7 +158,9 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         gg.set_rng_state(state["random"])
         self.progress = Progress(**state["progress"])
-        self._pending, self._gradients = [], None
+        self._pending = []
+        if self.monitor:
+            self.monitor.step = self.progress.step
         self.folder.rewind_log(self.progress.log_size)
 
     def save(self) -> None:
@@ -219,6 +226,8 @@ class Trainer:
     def _step(self, rows: gg.Tensor, corners: gg.Tensor | None, last: bool) -> None:
         """One optimizer step on the images ``rows``, in passes of the batch size."""
         config, size = self.config, len(rows)
+        if self.monitor and last:
+            self.monitor.request()
         for start in range(0, size, config.batch_size):
             part = slice(start, start + config.batch_size)
             images, labels = self.data.train.batch(rows[part], None if corners is None else corners[part])
@@ -233,12 +242,8 @@ class Trainer:
                 # Not before the losses were looked at: the last step's gradients tell what broke the weights.
                 self.optimizer.zero_grad()
             (loss if count == size else loss * (count / size)).backward()
-        if config.monitor and last:
-            self._gradients = gradient_summary(self.model)
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        if self._gradients is not None:
-            self._gradients["clipped_norm"] = gradient_summary(self.model)["total_norm"]
         self.optimizer.step()
         self._lr = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
@@ -316,6 +321,9 @@ class Trainer:
         progress.window_loss, progress.window_images = 0.0, 0
         progress.log_size = self.folder.log(record)
 
+    def _log_gradients(self, record: dict[str, Any]) -> None:
+        self.progress.log_size = self.folder.log({"kind": "gradients", **record})
+
     def _finish_epoch(self) -> None:
         """Measure on the test images, write the epoch's line, and save."""
         progress = self.progress
@@ -331,8 +339,6 @@ class Trainer:
             "test_loss": test_loss, "test_accuracy": test_accuracy, "lr": self._lr,
             "seconds": round(progress.seconds, 3), "images_per_second": round(speed, 1),
         }  # fmt: skip
-        if self._gradients:
-            record["gradients"] = self._gradients
         progress.log_size = self.folder.log(record)
         progress.epoch += 1
         progress.position, progress.images, progress.correct = 0, 0, 0
@@ -347,9 +353,8 @@ class Trainer:
             f"  test {test_accuracy:.2%}  lr {self._lr:.2g}  {seconds:.1f} s  {speed:,.0f} images/s",
             flush=True,
         )
-        if self._gradients:
-            print(gradient_table(self._gradients), flush=True)
-            self._gradients = None
+        if self.monitor:
+            print(self.monitor.table(), flush=True)
         if self._signals.received and progress.epoch < self.config.epochs:
             raise Stopped(self._signals.received)
 
@@ -403,29 +408,12 @@ def _first_broken_layer(model: nn.Module, images: gg.Tensor) -> str:
     return f"layer {found[0]}" if found else "the loss"
 
 
-def gradient_summary(model: nn.Module) -> dict[str, Any]:
-    """Mean, standard deviation and norm of each parameter's gradient, and the norm of all together."""
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    rows = {
-        name: {"mean": float(g.mean()), "std": float(g.std(correction=0)), "norm": float(g.norm())}
-        for name, g in gradients.items()
-    }
-    return {"total_norm": math.sqrt(sum(row["norm"] ** 2 for row in rows.values())), "parameters": rows}
-
-
-def gradient_table(summary: dict[str, Any]) -> str:
-    """A gradient summary as lines of text."""
-    rows = summary["parameters"]
-    width = max(map(len, rows))
-    lines = [
-        f"    gradients of the epoch's last step{'':{max(0, width - 33)}}  {'mean':>10}  {'std':>10}  {'norm':>10}"
-    ]
-    lines += [
-        f"    {name:<{max(width, 33)}}  {row['mean']:>10.3g}  {row['std']:>10.3g}  {row['norm']:>10.3g}"
-        for name, row in rows.items()
-    ]
-    lines.append(f"    total norm {summary['total_norm']:.4g}, after clipping {summary['clipped_norm']:.4g}")
-    return "\n".join(lines)
+def event_folder(folder: RunFolder) -> Any:
+    """Where TensorBoard's event files go; None, with a line that says so, where they cannot be written."""
+    if importlib.util.find_spec("tensorboardX"):
+        return folder / "tensorboard"
+    print("no TensorBoard files: pip install 'gpugrad[tensorboard]'")
+    return None
 
 
 def open_run(args: argparse.Namespace, given: dict[str, Any]) -> tuple[RunFolder, Config, dict[str, Any] | None]:
@@ -508,6 +496,9 @@ def run(args: argparse.Namespace) -> int:
     except CommandError as error:
         curves = ""
         print(f"no curves: {error}")
+    else:
+        if trainer.monitor:
+            monitor.draw([r for r in records if r["kind"] == "gradients"], folder.path)
     final = [r for r in records if r["kind"] == "epoch"][-1]
     progress = trainer.progress
     print(

@@ -12,7 +12,7 @@ from .dataset import (
     TensorDataset,
     random_split,
 )
-from .datasets import MNIST, FashionMNIST
+from .datasets import MNIST, Digits, FashionMNIST
 from .sampler import (
     BatchSampler,
     RandomSampler,
@@ -30,6 +30,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "Digits",
     "FashionMNIST",
     "IterableDataset",
     "RandomSampler",

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, under the names and arguments of torchvision.datasets."""
+"""MNIST and Fashion-MNIST, under the names and arguments of torchvision.datasets; the 8 x 8 digits."""
 
 from __future__ import annotations
 
@@ -98,6 +98,8 @@ class MNIST(Dataset[tuple[Any, Any]]):
     mean: ClassVar[float] = 0.1307
     std: ClassVar[float] = 0.3081
     """Mean and standard deviation of the training images, as numbers from 0 to 1."""
+    peak: ClassVar[int] = 255
+    """The largest value of a pixel."""
     subset: ClassVar[str | None] = "mnist_subset"
 
     def __init__(
@@ -151,16 +153,16 @@ class MNIST(Dataset[tuple[Any, Any]]):
         return {name: k for k, name in enumerate(self.classes)}
 
     def as_tensors(self, normalize: bool = True) -> tuple[Tensor, Tensor]:
-        """All images, as float32 of shape (N, 1, 28, 28), and all labels: to be batched by slicing.
+        """All images, as float32 of shape (N, 1, height, width), and all labels: to be batched by slicing.
 
-        The 60,000 images take 188 MB.
+        The 60,000 images of MNIST take 188 MB.
 
         Args:
             normalize: give the training images mean 0 and standard deviation 1; otherwise they
                 are numbers from 0 to 1.
         """
         pixels = self.data._data
-        images = module_of(pixels).multiply(pixels, np.float32(1 / (255 * self.std if normalize else 255)))
+        images = module_of(pixels).multiply(pixels, np.float32(1 / (self.peak * self.std if normalize else self.peak)))
         if normalize:
             images -= np.float32(self.mean / self.std)
         return Tensor._wrap(images[:, None]), self.targets
@@ -316,3 +318,32 @@ class FashionMNIST(MNIST):
     ]
     mean, std = 0.2860, 0.3530
     subset = None
+
+
+class Digits(MNIST):
+    """1,797 handwritten digits of 8 x 8 pixels from 0 to 16, which come with the package (Alpaydin and Kaynak, 1998).
+
+    There is one set; split it with :func:`random_split`.  Attributes are those of :class:`MNIST`.
+
+    Args:
+        transform, target_transform: functions of the image (a uint8 array of shape (8, 8)) and of the target (an int).
+    """
+
+    classes = [str(k) for k in range(10)]
+    mean, std = 0.3053, 0.3761
+    peak = 16
+    subset = "digits"
+
+    def __init__(
+        self,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+    ):
+        super().__init__(transform=transform, target_transform=target_transform, source="bundled")
+
+    @property
+    def _names(self) -> list[str]:
+        return ["digits-images-idx3-ubyte", "digits-labels-idx1-ubyte"]
+
+    def __repr__(self) -> str:
+        return f"Digits({len(self)} images)"

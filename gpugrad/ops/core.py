@@ -35,7 +35,7 @@ import numpy as np
 from ..backend import beside, device_of, dtypes, module_of
 from ..backend import resolve as resolve_device
 from ..backend.quiet import hush, unhush
-from ..engine import Arithmetic, Node, check_same_device, copy, enable_grad, fit, modes
+from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes
 
 ndarray = np.ndarray
 new = object.__new__
@@ -136,7 +136,7 @@ class _Plan:
 class OpNode(Node):
     """A recorded call of a registered op."""
 
-    values: tuple[Any, ...] | None = ()
+    values: Any = ()  # a tuple; None when it was released, or what computes it anew
     versions: tuple[tuple[list[int], int], ...] = ()
 
     def __init__(self, op: Op, plan: _Plan, parents: Sequence[Any], shape: Any, dtype: Any):
@@ -162,6 +162,17 @@ class OpNode(Node):
             if values[k] is array:
                 values[k], versions[k] = copy(array), (FIXED, 0)
         self.values, self.versions = tuple(values), tuple(versions)
+
+    def _recalled(self) -> tuple[Any, ...]:
+        while isinstance(self.values, Recomputed):
+            self.values = self.values.recall()
+        if self.values is None:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time: "
+                f"what {self.op.name!r} saved has already been freed. "
+                "Specify retain_graph=True in the first backward() if you need to backward through it again"
+            )
+        return self.values
 
     def _check_versions(self) -> None:
         for k, (counter, version) in enumerate(self.versions):
@@ -202,12 +213,8 @@ class OpNode(Node):
 
     def gradients(self, gradient: Any, taped: bool, skip: Any) -> Sequence[Any]:
         values: Any = self.values
-        if values is None:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time: "
-                f"what {self.op.name!r} saved has already been freed. "
-                "Specify retain_graph=True in the first backward() if you need to backward through it again"
-            )
+        if values.__class__ is not tuple:
+            values = self._recalled()
         for counter, version in self.versions:
             if counter[0] != version:
                 self._check_versions()
@@ -516,8 +523,8 @@ def record(
         node.outputs = len(outs)
         node.shape = [t._data.shape for t in outs]
         node.dtype = [t._data.dtype for t in outs]
-    if modes.anomaly:
-        node.remember_call()
+    if modes.watch:
+        modes.watch(node)
     for k, out in enumerate(outs):
         dtype = out._data.dtype
         if dtype.kind == "f" or dtype.name == "bfloat16":

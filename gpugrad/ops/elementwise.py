@@ -188,7 +188,8 @@ rdiv.rules(
 
 
 def _no_zero_division(xp: Any, input: Any, other: Any) -> None:
-    if not dtypes.is_floating(input.dtype) and bool(xp.any(other == 0)):
+    zeros = other == 0
+    if not dtypes.is_floating(input.dtype) and bool(zeros if isinstance(zeros, bool) else xp.any(zeros)):
         raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
 
 

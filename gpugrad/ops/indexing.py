@@ -557,6 +557,8 @@ def _setitem(input: Any, index: Any, value: Any) -> None:
     (source,) = as_tensors("setitem", (np.asarray(value) if isinstance(value, list | tuple) else value,))
     if source._data.ndim or source.is_cuda:
         core.check_same_device("setitem", [input._data, source._data])
+    elif type(source._data) is not type(input._data):
+        source = source.to(input.device)
     recording = modes.grad and (input._needs_grad or source._needs_grad)
     check_inplace("setitem", input, recording)
     loses = dtypes.category(source._data.dtype) > dtypes.category(input._data.dtype)

@@ -197,7 +197,7 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
                 unhush(token)
             result._data = out if out.__class__ is ndarray else np.asarray(out)
             return result
-        if modes.anomaly:
+        if modes.watch:
             return general((input,))
         if recorded is None:
             plan = op.plan((True,))
@@ -259,6 +259,8 @@ def _binary_function(op: Elementwise) -> Callable[..., Any]:
                     mask += 2
         except AttributeError:
             return general((input, other))
+        if modes.watch:
+            return general((input, other))
         token = hush()
         try:
             out = forward(np, a, b)
@@ -268,8 +270,8 @@ def _binary_function(op: Elementwise) -> Callable[..., Any]:
             unhush(token)
         if out.__class__ is not ndarray:
             out = np.asarray(out)
-        if not mask or not differentiable or not modes.grad or modes.anomaly:
-            if modes.inference or modes.anomaly:
+        if not mask or not differentiable or not modes.grad:
+            if modes.inference:
                 return general((input, other))
             result = new(core.Tensor)
             result._data = out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 from ...backend import device_of, dtypes, module_of, on, transfer
 from ...engine import no_grad
 from ...tensor import Tensor
+
+watchers: list[Callable[[], None]] = []
+"""Called before gradients are clipped."""
 
 
 def _gradients(parameters: Any) -> list[Tensor]:
@@ -72,6 +75,8 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, 
     Args:
         foreach: accepted and ignored.
     """
+    for watch in list(watchers):
+        watch()
     total = total_norm._data
     xp = module_of(total)
     scale = xp.asarray(xp.minimum(max_norm / (total + 1e-6), 1.0))
@@ -122,6 +127,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
     Args:
         foreach: accepted and ignored.
     """
+    for watch in list(watchers):
+        watch()
     bound = float(clip_value)
     for gradient in _gradients(parameters):
         array = gradient._data
