@@ -379,6 +379,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         run,
+        "--no-compile",
+        "run the steps on a CUDA device one operation at a time instead of as one captured graph",
+        action="store_true",
+        default=False,
+    )
+    add(
+        run,
         "--no-progress",
         "no progress bar (there is none anyway when the output is no terminal)",
         action="store_true",

@@ -112,7 +112,16 @@ class Signals:
 class Trainer:
     """One run: a model, its optimizer and schedule, the data, and how far it has come."""
 
-    def __init__(self, config: Config, folder: RunFolder, data: Data, device: Any, save_every: float, bar: bool):
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        data: Data,
+        device: Any,
+        save_every: float,
+        bar: bool,
+        compiled: bool = False,
+    ):
         self.config, self.folder, self.data = config, folder, data
         self.device, self.save_every, self.bar = device, save_every, bar
         self.steps = -(-len(data.train) // config.group)
@@ -123,7 +132,12 @@ class Trainer:
         self.scheduler = build_scheduler(config, self.optimizer, self.steps)
         self.progress = Progress()
         self._signals = Signals()
-        self._pending: list[tuple[int, gg.Tensor, gg.Tensor, int]] = []
+        # Of each step whose losses and hits are still to be read: its number, both one after the other for each pass
+        # (floats, on the device), and the images of each pass.
+        self._pending: list[tuple[int, gg.Tensor, list[int]]] = []
+        self._update: Any = self._passes
+        if compiled and device.type == "cuda" and not config.monitor:
+            self._update = gg.compile(self._passes)
         self._lr = config.lr
         self.monitor: monitor.GradientMonitor | None = None
         if config.monitor:
@@ -225,9 +239,21 @@ class Trainer:
 
     def _step(self, rows: gg.Tensor, corners: gg.Tensor | None, last: bool) -> None:
         """One optimizer step on the images ``rows``, in passes of the batch size."""
-        config, size = self.config, len(rows)
         if self.monitor and last:
             self.monitor.request()
+        # Where every loss is looked at before the weights change, there is nothing to capture.
+        read = (self._passes if self.check_every == 1 else self._update)(rows, corners)
+        if self.check_every > 1:
+            size, batch = len(rows), self.config.batch_size
+            counts = [min(batch, size - start) for start in range(0, size, batch)]
+            self._pending.append((self.progress.step + 1, read, counts))
+        self._lr = self.optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+
+    def _passes(self, rows: gg.Tensor, corners: gg.Tensor | None) -> gg.Tensor | None:
+        """What the device does in a step; returns the losses and hits of the passes, unless they were read already."""
+        config, size = self.config, len(rows)
+        results = []
         for start in range(0, size, config.batch_size):
             part = slice(start, start + config.batch_size)
             images, labels = self.data.train.batch(rows[part], None if corners is None else corners[part])
@@ -235,9 +261,10 @@ class Trainer:
             loss = F.cross_entropy(logits, labels)
             hits = (logits.detach().argmax(1) == labels).sum()
             count = len(labels)
-            self._pending.append((self.progress.step + 1, loss.detach(), hits, count))
             if self.check_every == 1:
-                self._flush(images)
+                self._note(self.progress.step + 1, float(loss.detach()), int(hits), count, images)
+            else:
+                results += [loss.detach(), hits.to(loss.dtype)]
             if start == 0:
                 # Not before the losses were looked at: the last step's gradients tell what broke the weights.
                 self.optimizer.zero_grad()
@@ -245,30 +272,33 @@ class Trainer:
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
-        self._lr = self.optimizer.param_groups[0]["lr"]
-        self.scheduler.step()
+        return gg.stack(results) if results else None
 
-    def _flush(self, images: gg.Tensor | None = None) -> None:
-        """Read the losses and hits of the latest passes from the device.
+    def _note(self, step: int, loss: float, hits: int, count: int, images: gg.Tensor | None = None) -> None:
+        """Count a pass.
 
         Args:
-            images: of the last pass, when its backward pass is still to come.
+            images: its images, when its backward pass is still to come.
         """
+        if not math.isfinite(loss):
+            raise NonFinite(self._blame(f"the loss is {loss} at step {step}", images))
+        progress = self.progress
+        progress.loss += loss * count
+        progress.window_loss += loss * count
+        progress.window_images += count
+        progress.correct += hits
+        progress.images += count
+
+    def _flush(self) -> None:
+        """Read the losses and hits of the latest steps from the device."""
         if not self._pending:
             return
-        steps, losses, hits, counts = zip(*self._pending, strict=True)
-        self._pending = []
-        if len(steps) > 1:
-            losses, hits = gg.stack(losses).tolist(), gg.stack(hits).tolist()
-        progress = self.progress
-        for step, loss, hit, count in zip(steps, map(float, losses), map(int, hits), counts, strict=True):
-            if not math.isfinite(loss):
-                raise NonFinite(self._blame(f"the loss is {loss} at step {step}", images))
-            progress.loss += loss * count
-            progress.window_loss += loss * count
-            progress.window_images += count
-            progress.correct += hit
-            progress.images += count
+        pending, self._pending = self._pending, []
+        values = gg.cat([read for _, read, _ in pending]).tolist()
+        for step, _, counts in pending:
+            for count in counts:
+                loss, hits, *values = values
+                self._note(step, loss, int(hits), count)
 
     def _blame(self, what: str, images: gg.Tensor | None = None) -> str:
         """What was not finite first, when ``what`` was noticed; nothing when the weights have moved on since."""
@@ -469,7 +499,7 @@ def run(args: argparse.Namespace) -> int:
     if state is not None and state["data"] != data.fingerprint:
         raise CommandError(f"{folder.path} was trained on other images than those found now ({data.origin})")
     bar = not args.no_progress and sys.stderr.isatty()
-    trainer = Trainer(config, folder, data, device, args.save_every, bar)
+    trainer = Trainer(config, folder, data, device, args.save_every, bar, compiled=not args.no_compile)
     count = sum(p.numel() for p in trainer.model.parameters())
     print(f"{data.origin}: {len(data.train):,} training and {len(data.test):,} test images")
     print(f"{config.model} with {count:,} parameters on {device}; {config.summary()}; writing to {folder.path}")
