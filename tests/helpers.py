@@ -26,7 +26,8 @@ _diagnosis = cuda.diagnose()
 _gpu = [pytest.mark.gpu, pytest.mark.skipif(not _diagnosis.usable, reason=_diagnosis.message())]
 if cuda.simulated():
     _gpu = []
-DEVICES = ["cpu", pytest.param("cuda", marks=_gpu)]
+ACCELERATED = [pytest.param("cuda", marks=_gpu)]
+DEVICES = ["cpu", *ACCELERATED]
 
 
 class Samples:

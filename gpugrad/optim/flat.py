@@ -465,6 +465,12 @@ class FlatOptimizer(Optimizer):
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        recording = graph.current()
+        if recording is not None:
+            state, groups, count = self.state, self.param_groups, len(self.param_groups)
+            recording.guards.append(
+                lambda: self.state is state and self.param_groups is groups and len(groups) == count
+            )
         with quiet():
             for group in self.param_groups:
                 self._step_group(group)
