@@ -72,7 +72,9 @@ def compile(
             The message names the operation and the line.
     """
     if warmup < 1:
-        raise ValueError(f"warmup must be at least 1, since optimizers make their state in the first step, got {warmup}")
+        raise ValueError(
+            f"warmup must be at least 1, since optimizers make their state in the first step, got {warmup}"
+        )
     if model is None:
         return functools.partial(compile, disable=disable, warmup=warmup)
     if not callable(model):

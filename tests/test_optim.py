@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import ACCELERATED
 
 import gpugrad as gg
 from gpugrad import optim
@@ -811,3 +812,29 @@ def test_training_reaches_the_minimum():
             ((p - target) ** 2).backward(gg.tensor(np.ones(3)))
             optimizer.step()
         np.testing.assert_allclose(p.detach().numpy(), target, atol=0.05, err_msg=name)
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+@pytest.mark.parametrize(("name", "choice"), CASES, ids=str)
+def test_a_cuda_device_steps_as_the_cpu_does(place, name, choice):
+    rng = np.random.default_rng(3)
+    here = [gg.tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((3, 5), (7,), (), (300, 2))]
+    there = [p.detach().to(place).requires_grad_() for p in here]
+    kind = getattr(optim, name)
+    optimizers = kind(here, **choice), kind(there, **choice)
+    for step in range(12):
+        for k, (p, q) in enumerate(zip(here, there, strict=True)):
+            # From the fifth step on, one is left out for a while: the others' counts go on.
+            p.grad = None if k == 1 and 5 <= step < 8 else gg.tensor(rng.standard_normal(p.shape))
+            q.grad = None if p.grad is None else p.grad.to(place)
+        if step == 3:
+            for optimizer in optimizers:
+                optimizer.load_state_dict(optimizer.state_dict())
+        for optimizer in optimizers:
+            optimizer.step()
+    states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+    for k, (p, q) in enumerate(zip(here, there, strict=True)):
+        np.testing.assert_allclose(q.detach().cpu().numpy(), p.detach().numpy(), rtol=1e-9, atol=1e-11)
+        for item, value in states[0].get(k, {}).items():
+            found = states[1][k][item]
+            np.testing.assert_allclose(found.cpu().numpy(), value.numpy(), rtol=1e-9, atol=1e-12)

@@ -345,8 +345,10 @@ class _DeviceBucket(_Bucket):
             lr = group["lr"]
             options = {name: value for name, value in group.items() if name not in ("params", "lr")}
             recording.guards.append(
-                lambda: all(group[name] == value for name, value in options.items())
-                and (group["lr"] is lr or not isinstance(lr, Tensor))
+                lambda: (
+                    all(group[name] == value for name, value in options.items())
+                    and (group["lr"] is lr or not isinstance(lr, Tensor))
+                )
             )
             recording.before.append(lambda: self._before_run(group))
         gradients = self._gradients(active)
