@@ -12,16 +12,19 @@ struct Exponentials {
     typedef wide<T> A;
     A largest = -infinity(), sum = 0;
 
-    __device__ __forceinline__ A shift() const {
-        return GUARD && isinf(largest) ? A(0) : largest;
+    // Nothing above -infinity so far: the exponentials are 0, of whatever maximum the others will find.
+    __device__ __forceinline__ bool empty() const {
+        return largest == -infinity();
     }
-    // Rescaling is by 1 where the maximum stays the same, also that of no numbers at all.
+    __device__ __forceinline__ A shift() const {
+        return empty() || (GUARD && isinf(largest)) ? A(0) : largest;
+    }
     __device__ __forceinline__ void raise(A limit) {
         if (!(limit > largest)) return;
         const A before = shift();
-        const bool empty = largest == -infinity();
+        const bool first = empty();
         largest = limit;
-        sum = empty ? sum : sum * exponential<T>(before - shift());
+        sum = first ? sum : sum * exponential<T>(before - shift());
     }
     __device__ __forceinline__ void add(A x) {
         sum += exponential<T>(x - shift());

@@ -65,7 +65,13 @@ def usage(file, code, names, architecture):
     for name in names:
         library.nvrtcAddNameExpression(program, name.encode())
     include = installed("nvidia-cuda-runtime", "cuda_fp16.h").parent
-    options = [*kernels.OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v", "-ftz=true", f"-I{include}"]
+    options = [
+        *kernels.OPTIONS,
+        f"--gpu-architecture={architecture}",
+        "--ptxas-options=-v",
+        "-ftz=true",
+        f"-I{include}",
+    ]
     encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     check(program, library.nvrtcCompileProgram(program, len(options), encoded))
     lowered = {}
@@ -214,10 +220,19 @@ def test_a_generated_chain_compiles(name, architecture):
     dtype = np.dtype(ml_dtypes.bfloat16) if ml_dtypes else np.dtype(name)
     nodes = [pointwise.Node("input", (), (0,), dtype), pointwise.Node("input", (), (1,), dtype)]
     nodes.append(pointwise.Node("add", (0, 1), (), dtype))
-    nodes += [pointwise.Node(op, (k + 2,), params, dtype) for k, (op, params) in enumerate((("gelu", ("none",)), ("silu", ())))]
+    nodes += [
+        pointwise.Node(op, (k + 2,), params, dtype)
+        for k, (op, params) in enumerate((("gelu", ("none",)), ("silu", ())))
+    ]
     chain = pointwise.fuse(nodes, (2, 4))._chain
     side = np.zeros(64, dtype)
-    layout = pointwise._layout((64, 64), [((64, 64), (64 * dtype.itemsize, dtype.itemsize), dtype.itemsize, 16),
-                                          (side.shape, side.strides, dtype.itemsize, 16)], 16 // dtype.itemsize)
+    layout = pointwise._layout(
+        (64, 64),
+        [
+            ((64, 64), (64 * dtype.itemsize, dtype.itemsize), dtype.itemsize, 16),
+            (side.shape, side.strides, dtype.itemsize, 16),
+        ],
+        16 // dtype.itemsize,
+    )
     code, _ = pointwise._source(chain, layout)
     check_usage(usage("fused.cu", code, ["fused"], architecture))

@@ -21,7 +21,7 @@ def _weights(dtype: np.dtype, *given: Any) -> str | None:
         return None
     if not all(w is None or w.flags.c_contiguous for w in given):
         return None
-    return C_TYPES[kinds.pop().name]
+    return C_TYPES.get(kinds.pop().name)
 
 
 def _present(*arrays: Any) -> list[Any]:

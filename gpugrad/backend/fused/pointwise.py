@@ -193,7 +193,9 @@ def _source(chain: _Chain, layout: _Layout) -> tuple[str, int]:
     places, loads, elements = [], [], []
     if dims > 1:
         places.append(f"        {index} rest = ({index})at;")
-        places += [f"        const i64 i{d} = rest % ({index})n{d}; rest /= ({index})n{d};" for d in range(dims - 1, 0, -1)]
+        places += [
+            f"        const i64 i{d} = rest % ({index})n{d}; rest /= ({index})n{d};" for d in range(dims - 1, 0, -1)
+        ]
         places.append("        const i64 i0 = rest;")
     else:
         places.append("        const i64 i0 = at;")
@@ -214,8 +216,8 @@ def _source(chain: _Chain, layout: _Layout) -> tuple[str, int]:
     # About 16 elements of each array in flight.
     packs = max(1, 16 // (layout.width * max(1, len(inputs) // 2)))
     parts = [
-        "#include \"common.cuh\"",
-        "#include \"pointwise.cuh\"",
+        '#include "common.cuh"',
+        '#include "pointwise.cuh"',
         f'extern "C" __global__ void __launch_bounds__({THREADS}) fused({", ".join(parameters)}) {{',
         f"    over<{layout.width}, {packs}, {THREADS}>(size, [&](i64 at, auto width) {{",
         "        constexpr int W = decltype(width)::value;",
@@ -295,9 +297,13 @@ def fuse(nodes: Sequence[Node], outputs: Sequence[int]) -> Fused:
         nodes: the values, operands before what is made of them; ops for which ``can_fuse``.
         outputs: the places of those that are wanted.
     """
-    plain = tuple(n._replace(params=(0.0 if dtypes.category(n.dtype) == 2 else 0,)) if n.op == "number" else n for n in nodes)
+    plain = tuple(
+        n._replace(params=(0.0 if dtypes.category(n.dtype) == 2 else 0,)) if n.op == "number" else n for n in nodes
+    )
     _, numbers = _body(nodes, outputs)
-    shape = tuple(n._replace(params=tuple(_slot(p) for p in n.params)) if n.op not in ("input", "number") else n for n in plain)
+    shape = tuple(
+        n._replace(params=tuple(_slot(p) for p in n.params)) if n.op not in ("input", "number") else n for n in plain
+    )
     return Fused(_chain(shape, tuple(outputs)), numbers)
 
 

@@ -1,0 +1,598 @@
+"""The CUDA kernels against NumPy in float64, on a GPU or in the simulator (``GPUGRAD_CUDA_SIM=1``)."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from helpers import samples_of
+
+import gpugrad as gg
+from gpugrad.backend import cuda, kernels
+from gpugrad.backend.fused import norm, optim, pointwise, reduction, softmax
+from gpugrad.ops import REGISTRY
+from gpugrad.ops.core import fusion
+from gpugrad.optim import algorithms
+
+diagnosis = cuda.diagnose()
+pytestmark = [pytest.mark.skipif(not diagnosis.usable, reason=diagnosis.message())]
+if not cuda.simulated():
+    pytestmark.append(pytest.mark.gpu)
+
+# Of the largest result: some roundings of the dtype, more where sums are long.
+TOLERANCES = {"float32": 2e-6, "float64": 2e-13, "float16": 1e-3, "bfloat16": 8e-3}
+DTYPES = list(TOLERANCES)
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    if request.param == "bfloat16":
+        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Runs some work twice: first to see which kernels it needs, which are compiled together, then in earnest.
+
+    Compiled each by itself, as they are in use, they would take the tests' time several times over.
+    """
+
+    def run(work):
+        wanted = {}
+
+        def note(device, code, kernel, shared):
+            wanted.setdefault(code, set()).add(kernel)
+            return lambda *args, **options: None
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "_function", note)
+            work()
+        found = {}
+        for code, names in wanted.items():
+            templates = sorted(name for name in names if "<" in name)
+            module = cuda.cupy().RawModule(code=code, options=kernels.OPTIONS, name_expressions=templates or None)
+            found |= {(code, name): module.get_function(name).kernel for name in names}
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "_function", lambda device, code, kernel, shared: found[code, kernel])
+            return work()
+
+    return run
+
+
+def values(shape, dtype, seed=0, scale=1.0, shift=0.0):
+    draw = np.random.default_rng([seed, *shape])
+    return (draw.normal(size=shape) * scale + shift).astype(dtype)
+
+
+def on_device(array, unaligned=False):
+    """The array on the device; ``unaligned`` starts it one element into a buffer."""
+    xp = cuda.cupy()
+    if not unaligned:
+        return xp.asarray(array)
+    buffer = xp.empty(array.size + 1, array.dtype)
+    buffer[1:] = xp.asarray(array.reshape(-1))
+    return buffer[1:].reshape(array.shape)
+
+
+def close(found, expected, dtype, factor=1.0):
+    expected = np.asarray(expected, np.float64)
+    found = found.get()
+    assert found.shape == expected.shape
+    assert found.dtype == dtype
+    found = found.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(np.isnan(found), np.isnan(expected))
+        inside = np.isfinite(expected)
+        assert np.array_equal(found[~inside], expected[~inside], equal_nan=True)
+        largest = max(np.abs(expected[inside]).max(initial=0.0), 1e-30)
+        error = np.abs(found - expected)[inside].max(initial=0.0) / largest
+    assert error <= TOLERANCES[dtype.name] * factor
+
+
+def reference(name, *args, recording=()):
+    """The op's own forward on float64."""
+    wide = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype.kind not in "iub" else a for a in args]
+    with np.errstate(all="ignore"):
+        return REGISTRY[name].forward(np, *wide, *recording)
+
+
+def lengths(dtype):
+    """Row lengths from one element to beyond every threshold of the geometry; all of them for float32."""
+    if dtype == np.float32:
+        return [(3, 1), (9, 2), (33, 10), (5, 31), (2, 1000), (2, 1023), (1, 2048), (2, 8191), (1, 32768), (1, 33001)]
+    return [(33, 10), (2, 1003), (1, 40001)]
+
+
+def shapes(dtype):
+    for shape in lengths(dtype):
+        yield shape, False
+    yield (3, 64), True
+
+
+# Softmax and cross-entropy
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax(name, dtype, together):
+    rows = [(values(shape, dtype, scale=4.0), unaligned) for shape, unaligned in shapes(dtype)]
+    inputs = [on_device(*row) for row in rows]
+    outs = together(lambda: [getattr(softmax, name)(x, 1) for x in inputs])
+    for (array, _), out in zip(rows, outs, strict=True):
+        close(out, reference(name, array, 1), dtype)
+
+
+@pytest.mark.parametrize("name", ["softmax_slope", "log_softmax_slope"])
+def test_gradient_of_softmax(name, dtype, together):
+    rows = []
+    for shape, unaligned in shapes(dtype):
+        result = reference(name.removesuffix("_slope"), values(shape, dtype), 1).astype(dtype)
+        rows.append((values(shape, dtype, 1), result, unaligned))
+    inputs = [(on_device(g), on_device(y, unaligned)) for g, y, unaligned in rows]
+    outs = together(lambda: [getattr(softmax, name)(g, y, -1) for g, y in inputs])
+    for (g, y, _), out in zip(rows, outs, strict=True):
+        close(out, reference(name, g, y, 1), dtype, 4)
+
+
+def test_logsumexp(dtype, together):
+    rows = [(values(shape, dtype, scale=4.0), unaligned) for shape, unaligned in shapes(dtype)]
+    inputs = [on_device(*row) for row in rows]
+    outs = together(lambda: [softmax.logsumexp(x, (1,), False) for x in inputs])
+    for (array, _), out in zip(rows, outs, strict=True):
+        close(out, reference("logsumexp", array, (1,), False), dtype)
+
+
+def test_rows_of_infinities_and_nan(together):
+    rows = [[1.0, np.nan, 2.0], [np.inf, 1.0, 2.0], [-np.inf] * 3, [-np.inf, 3.0, -np.inf], [np.inf, np.nan, 1.0]]
+    arrays = []
+    for width in (3, 300, 40000):
+        arrays.append(np.full((5, width), -1.0, np.float32))
+        arrays[-1][:, -3:] = rows
+        arrays[-1][2:4, :-3] = -np.inf
+    given = [on_device(array) for array in arrays]
+    outs = together(lambda: [(softmax.softmax(x, 1), softmax.log_softmax(x, 1)) for x in given])
+    sums = together(lambda: [softmax.logsumexp(x, (1,), True) for x in given])
+    for array, (plain, logarithm), total in zip(arrays, outs, sums, strict=True):
+        close(plain, reference("softmax", array, 1), array.dtype)
+        close(logarithm, reference("log_softmax", array, 1), array.dtype)
+        close(total, reference("logsumexp", array, (1,), True), array.dtype)
+
+
+def entropy(array, target, weight, reduction, g):
+    x = gg.tensor(array.astype(np.float64), requires_grad=True)
+    w = None if weight is None else gg.tensor(weight.astype(np.float64))
+    loss = gg.nn.functional.cross_entropy(x, gg.tensor(target), w, ignore_index=1, reduction=reduction)
+    loss.backward(gg.tensor(g.astype(np.float64)))
+    return loss.detach().numpy(), x.grad.numpy()
+
+
+def test_cross_entropy_and_its_gradient(dtype, together):
+    cases, inputs = [], []
+    sizes = [(7, 10), (5, 1003), (2, 40001)]
+    for (count, classes), reduction in itertools.product(sizes, ("mean", "sum", "none")):
+        array = values((count, classes), dtype, scale=3.0)
+        target = np.random.default_rng(classes).integers(0, classes, count)
+        target[-1] = 1
+        weight = values((classes,), dtype, shift=3.0) ** 2 if reduction != "sum" else None
+        g = np.asarray(values((count,), dtype) if reduction == "none" else 1.5, dtype)
+        cases.append((array, target, weight, reduction, g))
+        inputs.append([None if a is None or isinstance(a, str) else on_device(a) for a in cases[-1]])
+
+    def work():
+        outs = []
+        for (x, target, weight, _, g), case in zip(inputs, cases, strict=True):
+            loss, (slope, factor) = softmax.cross_entropy(x, target, weight, 1, case[3], True)
+            outs.append((loss, softmax.scaled_rows(slope, g, factor)))
+        return outs
+
+    for case, (loss, gradient) in zip(cases, together(work), strict=True):
+        expected = entropy(*case)
+        close(loss, expected[0], dtype)
+        close(gradient, expected[1], dtype, 2)
+
+
+def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
+    x, target = on_device(values((3, 4), np.float32)), on_device(np.array([1, 4, -5]))
+    loss, _ = softmax.cross_entropy(x, target, None, -100, "none", False)
+    assert np.isnan(loss.get()).tolist() == [False, True, True]
+
+
+# Normalisation
+
+ROWS = [((33, 10), 1), ((3, 1024), 1), ((2, 3, 5), 2), ((9, 1001), 1), ((2, 9001), 1)]
+CHANNELS = [(6, 5, 3, 3), (20, 40), (3, 4, 8, 8), (700, 3), (2, 3, 300)]
+
+
+def normalized(dtype):
+    """Shapes, dimensions and whether centred."""
+    rows = ROWS if dtype == np.float32 else ROWS[1:2] + ROWS[4:]
+    cases = [(shape, tuple(range(len(shape) - count, len(shape))), True) for shape, count in rows]
+    cases += [(shape, dims, False) for shape, dims, _ in cases[1::2]]
+    channels = CHANNELS if dtype == np.float32 else CHANNELS[2:3]
+    return cases + [(shape, (0, *range(2, len(shape))), True) for shape in channels]
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_normalisation(affine, dtype, together):
+    cases = []
+    for shape, dims, centered in normalized(dtype):
+        size = shape[1:2] if dims[0] == 0 else shape[dims[0] :]
+        weight = values(size, dtype, 1, shift=1.0) if affine else None
+        bias = values(size, dtype, 2) if affine else None
+        cases.append((values(shape, dtype, shift=2.0), weight, bias, dims, 1e-5, centered))
+    inputs = [[on_device(a) if isinstance(a, np.ndarray) else a for a in case] for case in cases]
+    outs = together(lambda: [norm.standardize(*each, True) for each in inputs])
+    for case, (out, (mean, var)) in zip(cases, outs, strict=True):
+        expected, (its_mean, its_var) = reference("standardize", *case, recording=(True,))
+        close(out, expected, dtype)
+        sums = np.dtype("float64" if dtype == np.float64 else "float32")
+        close(var, its_var, sums, 2)
+        assert (mean is None) == (its_mean is None)
+        if mean is not None:
+            close(mean, its_mean, sums, 2)
+
+
+def test_gradient_of_normalisation(dtype, together):
+    cases = []
+    sums = np.dtype("float64" if dtype == np.float64 else "float32")
+    for shape, dims, centered in normalized(dtype):
+        size = shape[1:2] if dims[0] == 0 else shape[dims[0] :]
+        x = values(shape, dtype, shift=1.0)
+        _, (mean, var) = reference("standardize", x, None, None, dims, 1e-5, centered, recording=(True,))
+        rstd = (1 / np.sqrt(var + 1e-5)).astype(sums)
+        mean = None if mean is None else mean.astype(sums)
+        cases.append((values(shape, dtype, 1), x, values(size, dtype, 2, shift=1.0), mean, rstd, dims, True))
+        cases.append((*cases[-1][:2], None, *cases[-1][3:6], False))
+    inputs = [[on_device(a) if isinstance(a, np.ndarray) else a for a in case] for case in cases]
+    outs = together(lambda: [norm.standardize_slope(*each) for each in inputs])
+    for case, found in zip(cases, outs, strict=True):
+        for out, expected in zip(found, reference("standardize_slope", *case), strict=True):
+            close(out, expected, dtype, 2)
+
+
+def test_weights_wider_than_their_input(together):
+    half, single = np.dtype("float16"), np.dtype("float32")
+    x, weight = values((4, 24), half), values((24,), single, 1)
+    given = [on_device(a) for a in (x, weight, weight)]
+    out, (mean, var) = together(lambda: norm.standardize(*given, (1,), 1e-5, True, True))
+    close(out, reference("standardize", x, weight, weight, (1,), 1e-5, True, recording=(True,))[0], half)
+    rstd = on_device((1 / np.sqrt(var.get() + 1e-5)).astype(single))
+    g = on_device(values((4, 24), half, 2))
+    outs = together(lambda: norm.standardize_slope(g, given[0], given[1], mean, rstd, (1,), True))
+    assert [out.dtype for out in outs] == [half, single, single]
+
+
+def test_the_gradient_of_weights_is_the_same_every_time():
+    x, g = (on_device(values((300, 33), np.float32, k)) for k in range(2))
+    weight = on_device(values((33,), np.float32))
+    mean, rstd = (on_device(values((300, 1), np.float32, k, shift=2.0)) for k in range(2))
+    first, second = (norm.standardize_slope(g, x, weight, mean, rstd, (1,), True) for _ in range(2))
+    assert all(np.array_equal(a.get(), b.get()) for a, b in zip(first, second, strict=True))
+
+
+# Reductions
+
+
+def test_reductions(dtype, together):
+    sizes = [(3, 1), (33, 10), (2, 5001), (1, 20000), (2000, 7), (65, 64), (2, 3, 4)]
+    if dtype != np.float32:
+        sizes = [sizes[1], sizes[3]]
+    rows = [(values(size, dtype), False) for size in sizes] + [(values((3, 64), dtype), True)] * (dtype == np.float32)
+    names = [("sum", 4), ("mean", 4), ("amax", 1), ("amin", 1)]
+    cases = []
+    for (array, unaligned), (name, factor) in itertools.product(rows, names):
+        for dims in ((0,), (array.ndim - 1,), tuple(range(array.ndim))):
+            cases.append((array, on_device(array, unaligned), name, dims, factor))
+    outs = together(lambda: [getattr(reduction, name)(x, dims, dims == (0,)) for _, x, name, dims, _ in cases])
+    for (array, _, name, dims, factor), out in zip(cases, outs, strict=True):
+        expected = reference(name, array, dims, dims == (0,))
+        # Sums can cancel: the error is one of the largest partial sum.
+        scale = np.abs(array.astype(np.float64)).sum(dims).max() / max(np.abs(expected).max(), 1e-30)
+        close(out, expected, dtype, factor * max(1.0, 0.05 * scale if name in ("sum", "mean") else 1.0))
+
+
+def test_extremes_of_nan(together):
+    array = np.zeros((3, 700), np.float32)
+    array[1, 5] = np.nan
+    x = on_device(array)
+    outs = together(lambda: [reduction.amax(x, dims, False) for dims in ((0,), (1,), (0, 1))])
+    assert [int(np.isnan(out.get()).sum()) for out in outs] == [1, 1, 1]
+
+
+# What kernels do not take
+
+
+def test_what_kernels_leave_to_the_generic_forward():
+    x = on_device(values((6, 8), np.float32))
+    ints = cuda.cupy().zeros((6, 8), np.int64)
+    empty = cuda.cupy().zeros((0, 8), np.float32)
+    for wrong in (x.T, x[::2], ints, empty):
+        assert softmax.softmax(wrong, 1) is NotImplemented
+        assert softmax.log_softmax_slope(wrong, wrong, 1) is NotImplemented
+        assert norm.standardize(wrong, None, None, (1,), 1e-5, True, True) is NotImplemented
+        assert norm.standardize_slope(wrong, wrong, None, None, x, (1,), False) is NotImplemented
+    for wrong in (x.T, x[:, ::2], ints, empty):
+        assert reduction.sum(wrong, (1,), False) is NotImplemented
+    assert softmax.softmax(x, 0) is NotImplemented
+    assert softmax.logsumexp(x, (0, 1), False) is NotImplemented
+    assert softmax.cross_entropy(x, ints[:, 0].astype(np.int32), None, -100, "mean", True) is NotImplemented
+    assert reduction.sum(x.reshape(2, 3, 8), (1,), False) is NotImplemented
+    assert norm.standardize(x, x[0].astype(np.float64), None, (1,), 1e-5, True, True) is NotImplemented
+
+
+def test_ops_use_the_kernels_and_fusion_turns_them_off(monkeypatch):
+    calls = []
+    function = kernels.function
+
+    def spy(name, *args):
+        calls.append(name)
+        return function(name, *args)
+
+    monkeypatch.setattr(kernels, "function", spy)
+    x = gg.tensor(values((3, 5), np.float32), device="cuda", requires_grad=True)
+    with fusion(False):
+        gg.nn.functional.layer_norm(x, (5,)).softmax(1).sum().backward()
+    assert calls == []
+    gg.nn.functional.layer_norm(x, (5,)).softmax(1).sum().backward()
+    assert {"norm", "softmax", "reduce"} <= set(calls)
+
+
+# Optimizers
+
+
+def update(kind, arrays, state, numbers, group):
+    params, gradients = arrays
+    first, second, third = state
+    decay = group["weight_decay"]
+    if kind is algorithms.SGD:
+        momentum = group["momentum"]
+        optim.sgd(params, gradients, first if momentum else None, numbers, momentum, decay, group["nesterov"])
+    elif kind is algorithms.RMSprop:
+        buffers = (first, second if group["momentum"] else None, third if group["centered"] else None)
+        options = (group["alpha"], group["eps"], group["momentum"], decay)
+        optim.rmsprop(params, gradients, *buffers, numbers, *options)
+    else:
+        decay = 0.0 if group["decoupled_weight_decay"] else decay
+        largest = third if group["amsgrad"] else None
+        optim.adam(params, gradients, first, second, largest, numbers, group["betas"], group["eps"], decay)
+
+
+OPTIMIZERS = [
+    (algorithms.SGD, {}),
+    (algorithms.SGD, {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01, "maximize": True}),
+    (algorithms.SGD, {"momentum": 0.9, "nesterov": True}),
+    (algorithms.RMSprop, {"weight_decay": 0.1}),
+    (algorithms.RMSprop, {"centered": True, "momentum": 0.9, "maximize": True}),
+    (algorithms.Adam, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.Adam, {"amsgrad": True}),
+    (algorithms.AdamW, {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), OPTIMIZERS, ids=lambda value: getattr(value, "__name__", None))
+def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
+    """With a loss scale, a clip factor, a step left out for an infinite gradient, and an unaligned buffer."""
+    xp = cuda.cupy()
+    sizes = ((1, False), (4099, False), (640, True)) if dtype == np.float32 else ((4099, False),)
+    param = gg.tensor(np.zeros(1), requires_grad=True)
+    group = kind([param], lr=0.01, **options).param_groups[0]
+    decoupled = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
+    fixed = {"momentum": group.get("momentum", 0.0), "dampening": group.get("dampening", 0.0)}
+    fixed |= {"betas": group.get("betas", (0.0, 0.0)), "decoupled_decay": decoupled, "maximize": group["maximize"]}
+
+    def gradients(size):
+        return [values((size,), dtype, seed, scale=8.0) for seed in range(1, 4)]
+
+    def run(size, unaligned):
+        params = on_device(values((size,), dtype), unaligned)
+        state = [on_device(np.zeros(size, dtype), unaligned) for _ in range(3)]
+        numbers, step, lr = optim.numbers(), xp.zeros(()), xp.asarray(0.01)
+        found_inf = xp.zeros((), np.float32)
+        control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf, "clip": xp.asarray(0.5)}
+        first, second, third = gradients(size)
+        for k, g in enumerate([first, second, np.full(size, np.inf), third]):
+            found_inf[...] = k == 2
+            optim.prepare(numbers, step, lr, **fixed, **control)
+            update(kind, (params, on_device(g.astype(dtype))), state, numbers, group)
+        return params, step
+
+    for (size, _), (params, step) in zip(sizes, together(lambda: [run(*each) for each in sizes]), strict=True):
+        param = gg.tensor(values((size,), dtype).astype(np.float64), requires_grad=True)
+        optimizer = kind([param], lr=0.01, **options)
+        for g in gradients(size):
+            param.grad = gg.tensor(g.astype(np.float64) / 8 * 0.5)
+            optimizer.step()
+        assert step.get() == 3
+        close(params, param.detach().numpy(), dtype, 3)
+
+
+def test_gradient_norm_and_unscaling(dtype, together):
+    xp = cuda.cupy()
+    arrays = [values((size,), dtype, size) for size in (1, 4099, 9001)]
+    given = [on_device(a, a.size == 4099) for a in arrays]
+    flat = np.concatenate([a.astype(np.float64) for a in arrays])
+    scale = xp.asarray(4.0, np.float32)
+    found_inf = xp.zeros((), np.float32)
+
+    def work():
+        norms = [optim.norm(given, 1.0), optim.norm(given, 1e9), optim.norm(given, 1.0, maximum=True)]
+        scaled = optim.norm(given, 1.0, scale=scale, found_inf=found_inf)
+        clipped = on_device(arrays[1])
+        optim.rescale(clipped, scale, norms[0][1:], found_inf)
+        return norms, scaled, clipped
+
+    (norm, free, largest), scaled, clipped = together(work)
+    length = np.sqrt((flat**2).sum())
+    tolerance = 1e-6 if dtype != np.float64 else 1e-12
+    assert np.allclose(norm.get(), [length, 1 / (length + 1e-6)], rtol=tolerance)
+    assert free.get()[1] == 1
+    assert np.allclose(largest.get()[0], np.abs(flat).max(), rtol=tolerance)
+    assert np.allclose(scaled.get()[0], length / 4, rtol=tolerance)
+    close(clipped, arrays[1].astype(np.float64) / 4 * norm.get()[1], dtype)
+    assert found_inf.get() == 0
+
+
+def test_infinite_gradients_are_found(together):
+    single = np.dtype("float32")
+    arrays = [values((4099,), single) for _ in range(2)]
+    arrays[0][4098], arrays[1][7] = np.inf, np.nan
+    flags = cuda.cupy().zeros(4, np.float32)
+
+    def work():
+        flags[...] = 0
+        for k, array in enumerate(arrays):
+            optim.rescale(on_device(array), None, None, flags[k : k + 1])
+            optim.norm([on_device(array)], 1.0, found_inf=flags[k + 2 : k + 3])
+
+    together(work)
+    assert flags.get().tolist() == [1, 1, 1, 1]
+
+
+# Generated chains of elementwise ops
+
+
+def chain_of(op, args):
+    """One op as a chain: its arrays, numbers and parameters as nodes."""
+    nodes, arrays, operands = [], [], []
+    for value in args[: len(op.inputs)]:
+        if isinstance(value, np.ndarray):
+            nodes.append(pointwise.Node("input", (), (len(arrays),), value.dtype))
+            arrays.append(value)
+        else:
+            kind = np.dtype("float32") if isinstance(value, float) else np.dtype("int64")
+            nodes.append(pointwise.Node("number", (), (value,), kind))
+        operands.append(len(nodes) - 1)
+    return nodes, arrays, tuple(operands)
+
+
+def elementwise_samples():
+    for op in REGISTRY.values():
+        if op.name not in pointwise.known_ops() or op.samples is None:
+            continue
+        for sample in samples_of(op):
+            args = [a.numpy() if isinstance(a, gg.Tensor) else a for a in sample]
+            if not any(a is None for a in args[: len(op.inputs)]):
+                yield op, args
+
+
+def test_every_elementwise_op_as_a_chain(together):
+    """All ops of which ``kernels/pointwise.cuh`` has a formula, on their samples, against their forwards."""
+    cases = []
+    for op, args in elementwise_samples():
+        args = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a for a in args]
+        nodes, arrays, operands = chain_of(op, args)
+        params = tuple(args[len(op.inputs) :])
+        kinds = [a.dtype for a in arrays]
+        if not arrays or not pointwise.can_fuse(op.name, kinds, params):
+            continue
+        with np.errstate(all="ignore"):
+            expected = op.forward(np, *args, *([False] if op.aux else []))
+        expected = np.asarray(expected[0] if op.aux else expected)
+        if op.name == "heaviside":
+            expected = expected.astype(np.float32)
+        nodes.append(pointwise.Node(op.name, operands, params, expected.dtype))
+        cases.append((op, arrays, expected, pointwise.fuse(nodes, (len(nodes) - 1,))))
+    assert len({case[0].name for case in cases}) > 80
+    run_chains(cases)
+
+
+def run_chains(cases):
+    """All chains in one source, which compiles in a fraction of the time."""
+    codes, launches = [], []
+    for op, arrays, expected, fused in cases:
+        given = [on_device(a) for a in arrays]
+        chain = fused._chain
+        key = (16, *[(a.shape, a.strides, pointwise.alignment(a)) for a in given])
+        shape, code, grid, sizes = chain.plan(key)
+        body = code[code.rindex('extern "C"') :]
+        codes.append(body.replace(" fused(", f" fused{len(codes)}("))
+        launches.append((op, given, expected, shape, chain.results[0], grid, (*sizes, *fused._numbers)))
+    head = kernels.inlined('#include "common.cuh"\n#include "pointwise.cuh"\n', "chains.cu")
+    module = cuda.cupy().RawModule(code=head + "\n".join(codes), options=kernels.OPTIONS)
+    for k, (op, given, expected, shape, dtype, grid, rest) in enumerate(launches):
+        out = cuda.cupy().empty(shape, dtype)
+        module.get_function(f"fused{k}").kernel((grid,), (256,), (*given, out, *rest))
+        if dtype.kind == "f":
+            close(out, expected, dtype, 4)
+        else:
+            assert np.array_equal(out.get(), expected), op.name
+
+
+SINGLE = np.dtype("float32")
+
+
+def bias_gelu(dtype):
+    """(x + bias, its GELU where it is positive and 0.5 elsewhere, and the condition)."""
+    nodes = [pointwise.Node("input", (), (k,), dtype) for k in range(2)]
+    nodes.append(pointwise.Node("add", (0, 1), (), dtype))
+    nodes.append(pointwise.Node("gelu", (2,), ("none",), dtype))
+    nodes.append(pointwise.Node("number", (), (0.5,), SINGLE))
+    nodes.append(pointwise.Node("gt", (2, 4), (), pointwise.BOOL))
+    nodes.append(pointwise.Node("where", (5, 3, 4), (), dtype))
+    return pointwise.fuse(nodes, (2, 6, 5))
+
+
+def test_chains_broadcast(dtype, together):
+    def layouts():
+        yield values((7, 33), dtype), values((33,), dtype), lambda x: x
+        yield values((7, 64), dtype), values((64,), dtype), lambda x: x
+        yield values((7, 64), dtype), values((7, 1), dtype), lambda x: x
+        yield values((5000,), dtype), values((1,), dtype), lambda x: x
+        yield values((4, 6, 8), dtype), values((6, 1), dtype), lambda x: x
+        yield values((4, 1, 8), dtype), values((6, 1), dtype), lambda x: x
+        yield values((8, 12), dtype), values((8,), dtype), lambda x: x.T
+        yield values((12, 9), dtype), values((8,), dtype), lambda x: x[:, 1:]
+        yield values((12, 16), dtype), values((8,), dtype), lambda x: x[:, ::2]
+        yield values((0, 3), dtype), values((3,), dtype), lambda x: x
+        yield values((), dtype), values((), dtype), lambda x: x
+
+    cases = list(layouts()) if dtype == SINGLE else list(layouts())[1:2]
+    fused = bias_gelu(dtype)
+    given = [(view(on_device(x)), on_device(b)) for x, b, view in cases]
+    outs = together(lambda: [fused(arrays) for arrays in given])
+    erf = np.vectorize(math.erf, otypes=[float])
+    for (x, b, view), (total, chosen, above) in zip(cases, outs, strict=True):
+        # Nothing is rounded before it is written.
+        exact = view(x).astype(np.float64) + b.astype(np.float64)
+        if dtype == SINGLE:
+            exact = exact.astype(np.float32).astype(np.float64)
+        close(total, exact, dtype)
+        assert np.array_equal(above.get(), exact > 0.5)
+        gelu = 0.5 * exact * (1 + erf(exact / math.sqrt(2)))
+        close(chosen, np.where(exact > 0.5, gelu, 0.5), dtype)
+
+
+def test_chains_write_into_given_arrays_and_share_their_kernel(together):
+    x = values((300,), SINGLE)
+    single = [pointwise.Node("input", (), (0,), SINGLE), pointwise.Node("number", (), (0.25,), SINGLE)]
+    single.append(pointwise.Node("mul", (0, 1), (), SINGLE))
+    other = [single[0], single[1]._replace(params=(3.0,)), single[2]]
+    first, second = (pointwise.fuse(nodes, (2,)) for nodes in (single, other))
+    assert first._chain is second._chain
+
+    def work():
+        target = on_device(x)
+        (out,) = first((target,), (target,))
+        assert out is target
+        return target, second((target,))[0]
+
+    target, tripled = together(work)
+    close(target, x * 0.25, SINGLE)
+    close(tripled, x * 0.75, SINGLE)
+
+
+def test_chains_of_mixed_dtypes(together):
+    half, ints = np.dtype("float16"), np.dtype("int64")
+    a, b, mask = values((40,), half), np.arange(40), np.arange(40) % 3 == 0
+    nodes = [pointwise.Node("input", (), (k,), d) for k, d in enumerate((half, ints, pointwise.BOOL))]
+    nodes.append(pointwise.Node("mul", (0, 1), (), half))
+    nodes.append(pointwise.Node("keep", (3, 2), (), half))
+    nodes.append(pointwise.Node("cast", (4,), (), np.dtype("int32")))
+    nodes.append(pointwise.Node("lt", (1, 0), (), pointwise.BOOL))
+    fused = pointwise.fuse(nodes, (4, 5, 6))
+    given = [on_device(v) for v in (a, b, mask)]
+    kept, whole, less = together(lambda: fused(given))
+    exact = np.where(mask, a.astype(np.float64) * b, 0)
+    close(kept, exact, half)
+    assert np.array_equal(whole.get(), np.trunc(exact).astype(np.int32))
+    assert np.array_equal(less.get(), b < a)
