@@ -6,6 +6,7 @@ With ``GPUGRAD_CUDA_SIM=1`` it hands out the simulator's stand-in instead.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import re
@@ -128,20 +129,20 @@ def require() -> int:
 def cupy() -> ModuleType:
     """The CuPy module."""
     if simulated():
-        from .simulator.module import cupy as module
-    else:
-        import cupy as module
-    return module
+        from .simulator import module
+
+        return module.cupy
+    return importlib.import_module("cupy")
 
 
 @functools.cache
 def cupyx() -> ModuleType:
     """The module of CuPy's own additions to NumPy's functions."""
     if simulated():
-        from .simulator.module import cupyx as module
-    else:
-        import cupyx as module
-    return module
+        from .simulator import module
+
+        return module.cupyx
+    return importlib.import_module("cupyx")
 
 
 def cublaslt() -> Any:
