@@ -54,11 +54,7 @@ globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
-<<<<<<< HEAD
-_MODULES = ("autograd", "cuda", "data", "io", "linalg", "monitor", "nn", "optim", "testing", "utils", "viz")
-=======
-_MODULES = ("autograd", "backends", "cuda", "data", "io", "linalg", "nn", "optim", "testing", "utils")
->>>>>>> simulator
+_MODULES = ("autograd", "backends", "cuda", "data", "io", "linalg", "monitor", "nn", "optim", "testing", "utils", "viz")
 _FROM = {
     "capture": ("compile",),
     "io": ("save", "load"),
