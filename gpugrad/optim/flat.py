@@ -17,8 +17,8 @@ import numpy as np
 
 from ..backend import cpu, device_of, graph, module_of, on, transfer
 from ..backend.cpu import BLOCK
-from ..backend.fused import optim as kernels
 from ..backend.dtypes import float32, float64, get_default_dtype
+from ..backend.fused import optim as kernels
 from ..backend.quiet import quiet
 from ..engine import enable_grad
 from ..ops.core import fuses
