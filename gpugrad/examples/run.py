@@ -23,6 +23,7 @@ NAMES = (
     "layers_and_losses", "optimizers", "least_squares", "mlp_regression", "interpolation", "moons", "circle",
     "digits", "image_generation", "composite_digits", "adversarial", "mnist_layers", "mnist_mlp", "mnist_cnn",
     "training_loop", "gradient_monitoring", "accumulation", "initialisation", "normalisation", "checkpointing",
+    "mixed_precision",
 )  # fmt: skip
 """The examples, simple ones first."""
 
