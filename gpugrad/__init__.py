@@ -10,6 +10,7 @@ from typing import Any as _Any
 
 from . import creation as _creation
 from . import random
+from .backend import blas as _blas
 from .backend import cpu as _cpu
 from .backend import device, get_default_device, set_default_device
 from .backend.dtypes import bool_ as bool
@@ -45,7 +46,7 @@ from .tensor import Size, Tensor
 from .version import __version__
 
 get_num_threads = _cpu.get_num_threads
-set_num_threads = _cpu.set_num_threads
+set_num_threads = _blas.set_num_threads
 
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import backend, engine
 from .backend import device, device_of, dtypes, module_of
-from .backend.quiet import quiet
+from .backend.quiet import hush, unhush
 from .engine import modes
 from .ops import METHODS, core
 
@@ -629,8 +629,13 @@ def _walk(outputs: Any, gradients: Any, retain_graph: Any, create_graph: bool, t
             )
         roots.append((*_edge(output), _starting_gradient(output, gradient, create_graph)))
     retain = create_graph if retain_graph is None else retain_graph
-    with engine.set_grad_enabled(create_graph), quiet():
+    before, engine.modes.grad = engine.modes.grad, create_graph
+    token = hush()
+    try:
         return engine.run(roots, retain_graph=retain, taped=create_graph, targets=targets)
+    finally:
+        unhush(token)
+        engine.modes.grad = before
 
 
 def backward(

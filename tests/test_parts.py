@@ -5,7 +5,7 @@ import pytest
 from helpers import close, gradients, recorded
 
 import gpugrad as gg
-from gpugrad.backend import cpu
+from gpugrad.backend import blas, cpu
 from gpugrad.backend.quiet import quiet
 from gpugrad.ops import elementwise
 
@@ -83,3 +83,58 @@ def test_users_keep_their_own_numpy_settings():
             np.ones(1) / 0
     with pytest.warns(RuntimeWarning, match="divide"):
         np.ones(1) / 0
+
+
+@pytest.fixture
+def two_threads():
+    before = gg.get_num_threads()
+    gg.set_num_threads(2)
+    yield
+    gg.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(300, 500, 200), (200, 500, 300), (17, 1024, 1024)])
+def test_a_product_has_the_same_bits_whether_its_parts_run_side_by_side_or_not(shape, dtype, two_threads):
+    m, k, n = shape
+    assert blas._MIDDLE <= m * k * n < blas._LARGE
+    draw = np.random.default_rng(0)
+    a, b = draw.standard_normal((m, k)).astype(dtype), draw.standard_normal((n, k)).astype(dtype).T
+    together = blas.matmul(np, a, b)
+    with cpu._busy:  # as if another thread had the workers
+        one_by_one = blas.matmul(np, a, b)
+    np.testing.assert_array_equal(together, one_by_one)
+    np.testing.assert_allclose(together, a.astype(np.float64) @ b, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize(("size", "head"), [(100, 0), (100, 30), (17, 3), (3, 5), (0, 0)])
+def test_parts_cover_everything_once(size, head, two_threads):
+    seen = np.zeros(size, int)
+
+    def task(start, stop):
+        seen[start:stop] += 1
+
+    cpu.parallel(task, size, 4, head)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("layout", ["plain", "strided", "read-only", "empty"])
+def test_axpby(dtype, layout):
+    draw = np.random.default_rng(0)
+    x, y = (draw.standard_normal(0 if layout == "empty" else 2000).astype(dtype) for _ in range(2))
+    if layout == "strided":
+        x, y = x[::2], y[::2]
+    if layout == "read-only":
+        x.flags.writeable = False
+    expected = 0.1 * x.astype(np.float64) + 0.7 * y.astype(np.float64)
+    blas.axpby(np, 0.1, x, 0.7, y, np.empty(x.shape, dtype))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=4 * float(np.finfo(dtype).eps))
+
+
+def test_memory_for_repeated_use_starts_on_a_cache_line():
+    for size in (0, 1, 1000, 100_000):
+        array = cpu.empty(size, np.float32)
+        assert array.shape == (size,)
+        assert array.dtype == np.float32
+        assert array.ctypes.data % 64 == 0

@@ -10,6 +10,7 @@ neural networks for document processing", 2006).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -77,12 +78,10 @@ def _columns(
     rows = first_sample(make(layout(samples, kernel[-1], *whole, out[-1]), dtype))
     buffer = xp.empty(samples * channels * count * height * rest, dtype)
     interior = tuple(slice(p, p + n) for n, p in zip(size[:-1], padding, strict=False))
-    for start, stop, first, last in blocks:
-        n = stop - start
-        if first == 0:
-            for j in range(kernel[-1]):
-                to, of = reach(size[-1], out[-1], j * dilation[-1] - padding[-1], stride[-1])
-                rows[(slice(n), slice(None), j, *interior, to)] = x[start:stop, ..., of]
+
+    @functools.cache
+    def views(n: int, first: int, last: int) -> tuple[Any, Any, Any]:
+        """The windows of a block in ``rows``, where they go in ``buffer``, and that as it is handed out."""
         part = rows[:n, :, :, first * stride[0] :]
         here = (last - first, *out[1:])
         outer, steps = part.strides[:2], part.strides[3:-1]
@@ -95,9 +94,18 @@ def _columns(
         )
         shape = layout(n, *kernel, *here)
         columns = buffer[: math.prod(shape)].reshape(shape)
-        first_sample(columns)[...] = xp.lib.stride_tricks.as_strided(part, (n, channels, *kernel, *here), strides)
-        where = slice(first * rest, last * rest)
-        yield start, stop, where, columns.reshape(layout(n, count, where.stop - where.start, spatial=1))
+        windows = xp.lib.stride_tricks.as_strided(part, (n, channels, *kernel, *here), strides)
+        handed = columns.reshape(layout(n, count, (last - first) * rest, spatial=1))
+        return windows, first_sample(columns), handed
+
+    for start, stop, first, last in blocks:
+        if first == 0:
+            for j in range(kernel[-1]):
+                to, of = reach(size[-1], out[-1], j * dilation[-1] - padding[-1], stride[-1])
+                rows[(slice(stop - start), slice(None), j, *interior, to)] = x[start:stop, ..., of]
+        windows, target, columns = views(stop - start, first, last)
+        target[...] = windows
+        yield start, stop, slice(first * rest, last * rest), columns
 
 
 def _share(xp: Any, part: Callable[[int, int], None], batch: int, products: int) -> None:
@@ -272,9 +280,12 @@ def _add_products(
     w = w.reshape(groups, per_group * width, ins // groups * count)
     length = math.prod(rows[1:]) * small[-1]
     row_bytes = (ins * count + channels * width) * length * dtype.itemsize
+    columns: Any = None
+    before = (0, 0, 0)
     for start, stop, first, last in _blocks(xp, input.shape[0], rows[0], row_bytes, length):
         here = (last - first, *rows[1:])
-        columns = xp.zeros((ins, count, stop - start, *here, small[-1]), dtype)
+        if before != (stop - start, first, last):  # else the same elements stay zero
+            columns, before = xp.zeros((ins, count, stop - start, *here, small[-1]), dtype), (stop - start, first, last)
         for k, shift in enumerate(itertools.product(*shifts)):
             to: list[slice] = []
             of: list[slice] = []

@@ -424,15 +424,19 @@ class Op:
         arrays: tuple[Any, ...] = ()
         wanted: tuple[bool, ...] = ()
         for t in inputs:
-            array = None if t is None else getattr(t, "_data", t)
-            if (array.__class__ is not ndarray and t is not None) or array is t:
+            if t is None:
+                arrays += (None,)
+                wanted += (False,)
+                continue
+            array = getattr(t, "_data", t)
+            if array.__class__ is not ndarray or array is t:
                 inputs = as_tensors(self.name, inputs)
                 arrays = tuple(None if t is None else t._data for t in inputs)
                 wanted = tuple(t is not None and t._needs_grad for t in inputs)
                 xp = module_of(_first_array(arrays))
                 break
             arrays += (array,)
-            wanted += (t is not None and t._needs_grad,)
+            wanted += (t._needs_grad,)
         recording = True in wanted and self.differentiable and modes.grad
         result = self.compute(arrays + params, xp, recording)
         aux = None

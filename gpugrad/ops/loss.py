@@ -138,7 +138,7 @@ def class_gradient(xp, input, scale, rows, index, /):
     # Each row times its scale, less ``rows`` at its class.
     out = xp.multiply(input, scale.reshape(_beside(scale)), out=xp.empty(input.shape, input.dtype))
     places = _places(xp, index, input.shape[1])
-    out.reshape(-1)[places] -= xp.broadcast_to(rows, index.shape).reshape(places.shape)
+    out.reshape(-1)[places] -= rows.reshape(places.shape) if rows.shape == index.shape else rows
     return out
 
 

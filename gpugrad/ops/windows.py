@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ def output_size(size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation:
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in each)
 
 
+@functools.lru_cache(4096)
 def reach(size: int, out: int, offset: int, stride: int) -> tuple[slice, slice]:
     """The windows whose element at ``offset`` lies inside ``size``, and where those elements are."""
     low = max(0, -(offset // stride))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..backend.blas import axpby
 from .flat import FlatOptimizer, effective_gradient
 
 
@@ -28,19 +29,10 @@ def _require_betas(betas: Any) -> None:
         _require(0 <= beta < 1, f"beta parameter at index {i}", beta)
 
 
-def _track(xp: Any, average: Any, g: Any, weight: float, scratch: Any) -> None:
-    """``average += weight * (g - average)``."""
-    xp.subtract(g, average, scratch)
-    xp.multiply(scratch, weight, scratch)
-    xp.add(average, scratch, average)
-
-
 def _track_square(xp: Any, average: Any, g: Any, decay: float, scratch: Any) -> None:
     """``average = decay * average + (1 - decay) * g**2``."""
-    xp.multiply(average, decay, average)
     xp.multiply(g, g, scratch)
-    xp.multiply(scratch, 1 - decay, scratch)
-    xp.add(average, scratch, average)
+    axpby(xp, 1 - decay, scratch, decay, average, scratch)
 
 
 def _options(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -100,15 +92,12 @@ class SGD(FlatOptimizer):
         t = scratch[1]
         if momentum:
             (buffer,) = state
-            xp.multiply(buffer, decay, buffer)
-            xp.add(buffer, g if weight == 1 else xp.multiply(g, weight, t), buffer)
+            axpby(xp, weight, g, decay, buffer, t)
             if nesterov:
-                xp.multiply(buffer, momentum, t)
-                g = xp.add(t, g, t)
+                axpby(xp, -lr * momentum, buffer, 1.0, p, t)
             else:
                 g = buffer
-        xp.multiply(g, lr, t)
-        xp.subtract(p, t, p)
+        axpby(xp, -lr, g, 1.0, p, t)
 
 
 class RMSprop(FlatOptimizer):
@@ -155,7 +144,7 @@ class RMSprop(FlatOptimizer):
         g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
         _track_square(xp, state[0], g, alpha, t)
         if centered:
-            _track(xp, state[-1], g, 1 - alpha, t)
+            axpby(xp, 1 - alpha, g, alpha, state[-1], t)
             xp.multiply(state[-1], state[-1], t)
             xp.subtract(state[0], t, t)
             xp.sqrt(t, t)
@@ -164,12 +153,9 @@ class RMSprop(FlatOptimizer):
         xp.add(t, eps, t)
         xp.divide(g, t, t)
         if momentum > 0:
-            xp.multiply(state[1], momentum, state[1])
-            xp.add(state[1], t, state[1])
-            xp.multiply(state[1], lr, t)
-        else:
-            xp.multiply(t, lr, t)
-        xp.subtract(p, t, p)
+            axpby(xp, 1.0, t, momentum, state[1], t)
+            t = state[1]
+        axpby(xp, -lr, t, 1.0, p, scratch[1])
 
 
 class Adam(FlatOptimizer):
@@ -208,35 +194,28 @@ class Adam(FlatOptimizer):
 
     def _numbers(self, group: dict[str, Any], step: int) -> Any:
         (beta1, beta2), lr, eps = group["betas"], float(group["lr"]), group["eps"]
-        size = lr / (1 - beta1**step)
+        # m * size / (sqrt(v) / root + eps) = m * (size * root) / (sqrt(v) + eps * root) saves a pass over memory.
         root = math.sqrt(1 - beta2**step)
-        # m * size / (sqrt(v) / root + eps) = m / (sqrt(v) / (root * size) + eps / size) saves a pass over memory.
-        scales = (1 / (root * size), eps / size) if size > 1e-20 else None
+        size = lr / (1 - beta1**step) * root
+        eps *= root
         decay, shrink = group["weight_decay"], 1.0
         if group["decoupled_weight_decay"]:
             decay, shrink = 0, 1 - lr * decay
-        return beta1, beta2, size, root, eps, scales, decay, shrink, group["maximize"]
+        return beta1, beta2, size, eps, decay, shrink, group["maximize"]
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
-        beta1, beta2, size, root, eps, scales, decay, shrink, maximize = numbers
+        beta1, beta2, size, eps, decay, shrink, maximize = numbers
         t = scratch[1]
         if shrink != 1:
             xp.multiply(p, shrink, p)
         g = effective_gradient(xp, p, g, scratch[0], decay, maximize)
-        _track(xp, state[0], g, 1 - beta1, t)
+        axpby(xp, 1 - beta1, g, beta1, state[0], t)
         _track_square(xp, state[1], g, beta2, t)
         xp.sqrt(state[1] if len(state) == 2 else xp.maximum(state[2], state[1], out=state[2]), t)
-        if scales is not None and p.dtype.itemsize > 2:
-            xp.multiply(t, scales[0], t)
-            xp.add(t, scales[1], t)
-            xp.divide(state[0], t, t)
-        else:
-            xp.divide(t, root, t)
-            xp.add(t, eps, t)
-            xp.divide(state[0], t, t)
-            xp.multiply(t, size, t)
-        xp.subtract(p, t, p)
+        xp.add(t, eps, t)
+        xp.divide(state[0], t, t)
+        axpby(xp, -size, t, 1.0, p, t)
 
 
 class AdamW(Adam):
@@ -325,8 +304,7 @@ class Adagrad(FlatOptimizer):
         xp.sqrt(total, t)
         xp.add(t, eps, t)
         xp.divide(g, t, t)
-        xp.multiply(t, lr, t)
-        xp.subtract(p, t, p)
+        axpby(xp, -lr, t, 1.0, p, t)
 
 
 class Adadelta(FlatOptimizer):
@@ -373,8 +351,7 @@ class Adadelta(FlatOptimizer):
         xp.divide(delta, t, delta)
         xp.multiply(delta, g, delta)
         _track_square(xp, acc_delta, delta, rho, t)
-        xp.multiply(delta, lr, t)
-        xp.subtract(p, t, p)
+        axpby(xp, -lr, delta, 1.0, p, t)
 
 
 class RAdam(FlatOptimizer):
@@ -426,13 +403,11 @@ class RAdam(FlatOptimizer):
         if shrink != 1:
             xp.multiply(p, shrink, p)
         g = effective_gradient(xp, p, g, scratch[0], decay, maximize)
-        _track(xp, state[0], g, 1 - beta1, t)
+        axpby(xp, 1 - beta1, g, beta1, state[0], t)
         _track_square(xp, state[1], g, beta2, t)
+        direction = state[0]
         if adapts:
             xp.sqrt(state[1], t)
             xp.add(t, eps, t)
-            xp.divide(state[0], t, t)
-            xp.multiply(t, size, t)
-        else:
-            xp.multiply(state[0], size, t)
-        xp.subtract(p, t, p)
+            direction = xp.divide(state[0], t, t)
+        axpby(xp, -size, direction, 1.0, p, t)

@@ -22,7 +22,7 @@ from ..engine import enable_grad
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
-_BLOCKS_EACH = 8  # fewer are not worth handing to another thread
+_BLOCKS_EACH = 2  # fewer are not worth handing to another thread
 
 Array = Any
 State = dict[str, Any]
@@ -85,8 +85,11 @@ class _Bucket:
         for p in self.params:
             self.starts.append(self.starts[-1] + p._data.size)
         with on(self.device):
-            values = xp.empty(self.starts[self.moved], self.dtype)
-            self.state = {name: xp.full(self.starts[-1], value, self.dtype) for name, value in buffers.items()}
+            make = cpu.empty if xp is np else xp.empty
+            values = make(self.starts[self.moved], self.dtype)
+            self.state = {name: make(self.starts[-1], self.dtype) for name in buffers}
+            for name, value in buffers.items():
+                self.state[name].fill(value)
         self.steps = np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
         self.views: list[Array] = []
         self.entries: list[State | None] = []
@@ -147,7 +150,8 @@ class _Bucket:
         count = min(cpu.get_num_threads(), len(cuts) // _BLOCKS_EACH) if self.xp is np else 1
         lists: list[list[_Block]] = [[] for _ in range(max(count, 1))]
         # One more than the update needs, to gather gradients in.
-        spaces = [[self.xp.empty(longest, self.dtype) for _ in range(scratch + 1)] for _ in lists]
+        make = cpu.empty if self.xp is np else self.xp.empty
+        spaces = [[make(longest, self.dtype) for _ in range(scratch + 1)] for _ in lists]
         for i, (first, last, a, b) in enumerate(cuts):
             which = i * len(lists) // len(cuts)
             pieces = tuple(each[: b - a] for each in spaces[which])
@@ -231,7 +235,7 @@ class _Bucket:
         self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
     ) -> None:
         """Update a parameter that stays where it is and has gaps between its elements."""
-        values = self.views[k].reshape(-1)
+        values = self.views[k].flatten()
         update(self.xp, values, g, state, scratch, numbers)
         self.views[k][...] = values.reshape(self.views[k].shape)
 

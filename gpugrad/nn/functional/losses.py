@@ -194,12 +194,13 @@ def _class_rows(name: str, input: Any, target: Any, weight: Any) -> tuple[Any, A
         ValueError, RuntimeError: they do not fit each other.
     """
     input, target, weight = as_tensors(name, (input, target, weight))
+    shape, places = input._data.shape, target._data.shape
     if not input.is_floating_point():
         raise NotImplementedError(f"{name} is not implemented for {input.dtype} scores; convert them with .float()")
-    if not input.ndim:
+    if not shape:
         raise RuntimeError(f"{name}: expected scores (C), (N, C) or (N, C, ...), but got a 0-d tensor")
-    single = input.ndim == 1
-    classes = input.shape[0 if single else 1]
+    single = len(shape) == 1
+    classes = shape[0 if single else 1]
     if weight is not None:
         if tuple(weight.shape) != (classes,):
             raise RuntimeError(
@@ -210,30 +211,27 @@ def _class_rows(name: str, input: Any, target: Any, weight: Any) -> tuple[Any, A
             raise RuntimeError(f"{name} is not differentiable with respect to weight; give it weight.detach()")
         if weight.dtype != input.dtype:
             raise RuntimeError(f"{name}: expected weight of dtype {input.dtype}, but found {weight.dtype}")
-    if target.shape == input.shape:
+    if places == shape:
         return (input.unsqueeze(0), target.unsqueeze(0), weight, True) if single else (input, target, weight, False)
     if target.dtype not in (dtypes.int64, dtypes.uint8):
         raise RuntimeError(
             f"expected target dtype to be int64 or uint8, but got {target.dtype}; convert it with .long()"
         )
     if single:
-        if target._data.size != 1 or target.ndim > 1:
-            raise ValueError(
-                f"Expected one target for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}."
-            )
-        return input.unsqueeze(0), target.reshape(1), weight, target.ndim == 0
-    if not target.ndim or target.shape[0] != input.shape[0]:
+        if target._data.size != 1 or len(places) > 1:
+            raise ValueError(f"Expected one target for scores of shape {shape}, got {places}.")
+        return input.unsqueeze(0), target.reshape(1), weight, not places
+    if not places or places[0] != shape[0]:
         raise ValueError(
-            f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
-            f"({target.shape[0] if target.ndim else 1})."
+            f"Expected input batch_size ({shape[0]}) to match target batch_size ({places[0] if places else 1})."
         )
-    expected = (input.shape[0], *input.shape[2:])
-    if input.ndim == 2 and target.ndim > 1:
+    expected = (shape[0], *shape[2:])
+    if len(shape) == 2 and len(places) > 1:
         raise RuntimeError(
-            f"0D or 1D target tensor expected, multi-target not supported; got a target of shape {tuple(target.shape)}"
+            f"0D or 1D target tensor expected, multi-target not supported; got a target of shape {places}"
         )
-    if tuple(target.shape) != expected:
-        raise RuntimeError(f"Expected target size {list(expected)}, got {list(target.shape)}")
+    if places != expected:
+        raise RuntimeError(f"Expected target size {list(expected)}, got {list(places)}")
     return input, target, weight, False
 
 
@@ -265,7 +263,7 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     rows, target, weight, single = _class_rows("cross_entropy", input, target, weight)
-    if target.shape == rows.shape:
+    if target._data.shape == rows._data.shape:
         loss = _probabilities_loss(rows, target, weight, ignore_index, reduction, label_smoothing)
     elif label_smoothing:
         loss = _smoothed_loss(rows, target, weight, ignore_index, reduction, label_smoothing)
