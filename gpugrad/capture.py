@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from .amp.autocast_mode import get_autocast_dtype, is_autocast_enabled
 from .backend import cuda, dtypes, graph, module_of
 from .backend.device import device
 from .engine import Node, modes
@@ -114,7 +115,8 @@ class Compiled:
         ):
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
-        key = _signature((args, kwargs), tensors), modes.grad, modes.inference, dtypes.get_default_dtype()
+        lower = get_autocast_dtype("cuda") if is_autocast_enabled("cuda") else None
+        key = _signature((args, kwargs), tensors), modes.grad, modes.inference, dtypes.get_default_dtype(), lower
         variant = self._variants.get(key)
         if variant is None:
             variant = self._variants[key] = _Variant(self._warmup)

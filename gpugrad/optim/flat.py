@@ -435,6 +435,12 @@ class FlatOptimizer(Optimizer):
         """
         raise NotImplementedError
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether ``step`` looks at ``found_inf`` itself, on the device."""
+        params = (p for group in self.param_groups for p in group["params"] if p._grad is not None)
+        return all(self._kind(p)[2] is not None for p in params)
+
     def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
         """The options of a group that ``fused.optim.prepare`` takes, where there is a kernel."""
         raise NotImplementedError
