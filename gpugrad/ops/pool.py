@@ -549,7 +549,9 @@ def _adaptive_max_pool(dims: int) -> Any:
             kernel.append(int((ends - starts).max()))
             places = np.minimum(starts[:, None] + np.arange(kernel[-1]), ends[:, None] - 1).reshape(-1)
             maps.append(places)
-            result = REGISTRY["take_index"](result, (slice(None),) * dim + (graph.constant(module_of(input._data), np.asarray(places)),))
+            result = REGISTRY["take_index"](
+                result, (slice(None),) * dim + (graph.constant(module_of(input._data), np.asarray(places)),)
+            )
         steps = tuple(kernel)
         geometry = (steps, steps, (0,) * dims, (1,) * dims, wanted)
         sizes = tuple(result.shape[-dims:])
