@@ -174,7 +174,11 @@ def philox():
     yield from ("words", "below", "integers", "uniform_float32", "uniform_float64", "normal_float32", "normal_float64")
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, optim, philox)}
+def dropout():
+    yield from (f"dropout<{c}, {width}>" for dtype, c in TYPES.items() for width in widths(dtype))
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, optim, dropout, philox)}
 
 
 def check_usage(found):

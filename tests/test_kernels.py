@@ -8,8 +8,8 @@ import pytest
 from helpers import samples_of
 
 import gpugrad as gg
-from gpugrad.backend import cuda, kernels
-from gpugrad.backend.fused import norm, optim, pointwise, reduction, softmax
+from gpugrad.backend import cuda, kernels, random
+from gpugrad.backend.fused import dropout, norm, optim, pointwise, reduction, softmax
 from gpugrad.ops import REGISTRY
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
@@ -335,6 +335,45 @@ def test_ops_use_the_kernels_and_fusion_turns_them_off(monkeypatch):
     assert calls == []
     gg.nn.functional.layer_norm(x, (5,)).softmax(1).sum().backward()
     assert {"norm", "softmax", "reduce"} <= set(calls)
+
+
+# Dropout
+
+
+def test_dropout_draws_the_mask_that_the_cpu_draws(dtype, together):
+    sizes = ((1,), (7, 9), (3, 1024), (5000,)) if dtype == np.float32 else ((7, 9), (3, 1024))
+    arrays = [values(size, dtype, shift=5.0) for size in sizes]
+    place = cuda.cupy().asarray(np.array([9, 100], np.uint64))
+    given = [on_device(a, a.ndim == 1) for a in arrays]
+
+    def work():
+        outs = []
+        for x in given:
+            outs.append(dropout.dropout(x, 9, 103, None, 3 << 30, 4 / 3))
+            # Under replay the seed and the first block are read from device memory.
+            outs.append(dropout.dropout(x, 0, 3, place, 3 << 30, 4 / 3))
+        return outs
+
+    outs = together(work)
+    for array, out, again in zip(arrays, outs[::2], outs[1::2], strict=True):
+        mask = random.bernoulli_mask(array.shape, 0.75, "cpu", random.at(9, 103, None))
+        close(out, np.where(mask, array.astype(np.float64) * (4 / 3), 0), dtype)
+        assert np.array_equal(out.get(), again.get())
+
+
+def test_dropout_and_its_gradient_agree_with_the_cpu():
+    grads = {}
+    for device, enabled in (("cpu", True), ("cuda", True), ("cuda", False)):
+        gg.manual_seed(3)
+        x = gg.tensor(values((17, 5), np.float32), device=device, requires_grad=True)
+        with fusion(enabled):
+            out = gg.nn.functional.dropout(gg.nn.functional.dropout(x, 0.25), 0.5)
+            (grad,) = gg.autograd.grad(out.sum(), x, create_graph=True)
+            grads[device, enabled] = [a.detach().cpu().numpy() for a in (out, grad)]
+    first, *others = grads.values()
+    for other in others:
+        assert np.allclose(first[0], other[0])
+        assert np.array_equal(first[1], other[1])
 
 
 # Optimizers
