@@ -54,7 +54,7 @@ globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
-_MODULES = ("autograd", "cuda", "data", "io", "linalg", "nn", "optim", "testing", "utils")
+_MODULES = ("autograd", "backends", "cuda", "data", "io", "linalg", "nn", "optim", "testing", "utils")
 _FROM = {
     "io": ("save", "load"),
 }

@@ -37,7 +37,8 @@ def tensor(
     wanted = None if dtype is None else dtypes.as_dtype(dtype)
     if hasattr(source, "__cuda_array_interface__") or isinstance(source, np.ndarray | np.generic):
         _check_kind(data, source.dtype)
-        array = backend.module_of(source).array(source, dtype=wanted, copy=True, order="C")
+        with backend.beside(source):
+            array = backend.module_of(source).array(source, dtype=wanted, copy=True, order="C")
     else:
         array = _from_sequence(data, source, wanted)
     return _finish(backend.transfer(array, where), requires_grad)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import blas, device_of, module_of
+from .backend import beside, blas, device_of, module_of, use_device_of
 
 Shape = tuple[int, ...]
 Gradient = Any
@@ -347,6 +347,13 @@ def _reachable(roots: list[Any], targets: set[Any]) -> set[Any]:
 
 
 def _merge(old: Any, new: Any, owned: bool, taped: bool) -> Any:
+    if not taped and old.__class__ is not np.ndarray:
+        with beside(old):
+            return _sum(old, new, owned, taped)
+    return _sum(old, new, owned, taped)
+
+
+def _sum(old: Any, new: Any, owned: bool, taped: bool) -> Any:
     if owned and not taped:
         old += new
         return old
@@ -388,6 +395,21 @@ def run(
     Returns:
         The gradient of each target that was reached.
     """
+    first = next((gradient for _, _, gradient in roots if gradient is not None), None)
+    array = first._data if taped and first is not None else first
+    if array is None or array.__class__ is np.ndarray:
+        return _run(roots, retain_graph, taped, targets, False)
+    with beside(array):
+        return _run(roots, retain_graph, taped, targets, True)
+
+
+def _run(
+    roots: Sequence[tuple[Any, int, Gradient]],
+    retain_graph: bool,
+    taped: bool,
+    targets: Sequence[tuple[Any, int]] | None,
+    on_device: bool,
+) -> dict[tuple[Any, int], Gradient]:
     wanted = set(targets) if targets is not None else set()
     needed = _reachable([root for root, _, _ in roots], {node for node, _ in wanted}) if targets is not None else None
     anomaly = modes.anomaly
@@ -424,6 +446,9 @@ def run(
         entry = state.pop(node)
         gradient = entry[1]
         entry = None
+        if on_device and gradient is not None:
+            some = next(g for g in gradient if g is not None) if isinstance(gradient, list) else gradient
+            use_device_of(some._data if taped else some)
         if not isinstance(node, Node):
             if gradient is None:
                 continue

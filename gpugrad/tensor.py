@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backend, engine
-from .backend import device, device_of, dtypes, module_of
+from .backend import beside, device, device_of, dtypes, module_of
 from .backend.quiet import hush, unhush
 from .engine import modes
 from .ops import METHODS, core
@@ -588,7 +588,8 @@ def _starting_gradient(output: Tensor, gradient: Any, taped: bool) -> Any:
             )
         if not output.is_floating_point():
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {output.dtype}")
-        ones = module_of(output._data).ones(output._data.shape, output.dtype)
+        with beside(output._data):
+            ones = module_of(output._data).ones(output._data.shape, output.dtype)
         return Tensor._wrap(ones) if taped else ones
     if not isinstance(gradient, Tensor):
         (gradient,) = core.as_tensors("backward", (gradient,))
@@ -713,7 +714,8 @@ def grad(
         gradient = found.get(edge)
         if gradient is None:
             if materialize_grads:
-                gradient = module_of(t._data).zeros(t._data.shape, t.dtype)
+                with beside(t._data):
+                    gradient = module_of(t._data).zeros(t._data.shape, t.dtype)
                 gradient = Tensor._wrap(gradient) if create_graph else gradient
             elif not allow_unused:
                 raise RuntimeError(

@@ -4,6 +4,7 @@ from .device import (
     CPU,
     Array,
     DeviceLike,
+    beside,
     device,
     device_of,
     get_default_device,
@@ -14,6 +15,7 @@ from .device import (
     set_default_device,
     to_numpy,
     transfer,
+    use_device_of,
 )
 from .memory import keep_freed_memory
 
@@ -21,6 +23,7 @@ __all__ = [
     "CPU",
     "Array",
     "DeviceLike",
+    "beside",
     "device",
     "device_of",
     "get_default_device",
@@ -31,6 +34,7 @@ __all__ = [
     "set_default_device",
     "to_numpy",
     "transfer",
+    "use_device_of",
 ]
 
 keep_freed_memory()

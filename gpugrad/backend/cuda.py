@@ -6,8 +6,10 @@ With ``GPUGRAD_CUDA_SIM=1`` it hands out the simulator's stand-in instead.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -127,20 +129,20 @@ def require() -> int:
 def cupy() -> ModuleType:
     """The CuPy module."""
     if simulated():
-        from .simulator.module import cupy as module
-    else:
-        import cupy as module
-    return module
+        from .simulator import module
+
+        return module.cupy
+    return importlib.import_module("cupy")
 
 
 @functools.cache
 def cupyx() -> ModuleType:
     """The module of CuPy's own additions to NumPy's functions."""
     if simulated():
-        from .simulator.module import cupyx as module
-    else:
-        import cupyx as module
-    return module
+        from .simulator import module
+
+        return module.cupyx
+    return importlib.import_module("cupyx")
 
 
 def cublaslt() -> Any:
@@ -158,30 +160,118 @@ def cublaslt() -> Any:
 
 def current_device() -> int:
     """The index of the current CUDA device."""
-    return cupy().cuda.Device().id
-
-
-def device_name(index: int) -> str:
-    """The marketing name of a CUDA device."""
-    return cupy().cuda.runtime.getDeviceProperties(index)["name"].decode()
+    return cupy().cuda.runtime.getDevice()
 
 
 def set_device(index: int) -> None:
     """Make a CUDA device the current one of this thread."""
-    cupy().cuda.Device(index).use()
+    cupy().cuda.runtime.setDevice(index)
 
 
 def synchronize() -> None:
     """Wait for the current CUDA device."""
-    cupy().cuda.Device().synchronize()
+    cupy().cuda.runtime.deviceSynchronize()
+
+
+def properties(index: int) -> dict[str, Any]:
+    """What the runtime says about a CUDA device."""
+    return cupy().cuda.runtime.getDeviceProperties(index)
+
+
+def device_name(index: int) -> str:
+    """The marketing name of a CUDA device."""
+    return properties(index)["name"].decode()
+
+
+class OutOfMemoryError(RuntimeError):
+    """A CUDA device has no room for a new array; says what was asked for, and what there was."""
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.2f} MiB"
+
+
+def explained(error: MemoryError) -> Exception:
+    """What to raise in the place of a failed allocation: on a CUDA device an ``OutOfMemoryError``."""
+    if not isinstance(error, cupy().cuda.memory.OutOfMemoryError):
+        return error
+    free, total = memory_info()
+    asked = re.search(r"allocating ([\d,]+) bytes", str(error))
+    wanted = _mib(int(asked[1].replace(",", ""))) if asked else "memory"
+    pool = cupy().get_default_memory_pool()
+    limit = pool.get_limit()
+    return OutOfMemoryError(
+        f"CUDA out of memory. Tried to allocate {wanted}. GPU {current_device()} has a total capacity of {_mib(total)} "
+        f"of which {_mib(free)} is free. Tensors take {_mib(pool.used_bytes())}, and {_mib(pool.free_bytes())} "
+        f"are kept for reuse{f' (limited to {_mib(limit)})' if limit else ''}. "
+        "Use a smaller batch, drop references to tensors, or call gpugrad.cuda.empty_cache()"
+    )
 
 
 def memory_used() -> int:
-    """Bytes handed out by CuPy's memory pool."""
+    """Bytes of the current device that the memory pool has handed out."""
     return cupy().get_default_memory_pool().used_bytes()
+
+
+def memory_held() -> int:
+    """Bytes of the current device that the memory pool holds, handed out or not."""
+    return cupy().get_default_memory_pool().total_bytes()
+
+
+def memory_info() -> tuple[int, int]:
+    """Bytes of the current device: free ones, and all."""
+    return cupy().cuda.runtime.memGetInfo()
+
+
+def limit_memory(fraction: float) -> None:
+    """Let the memory pool hold at most a fraction of the current device's memory."""
+    cupy().get_default_memory_pool().set_limit(fraction=fraction)
 
 
 def empty_cache() -> None:
     """Free the blocks that CuPy's memory pools keep."""
     cupy().get_default_memory_pool().free_all_blocks()
     cupy().get_default_pinned_memory_pool().free_all_blocks()
+
+
+_peaks: dict[int, int] = {}
+
+
+@functools.cache
+def _watch_memory() -> Any:
+    """Compare what is handed out with the peaks after each allocation, from now on."""
+
+    class Peaks(cupy().cuda.MemoryHook):  # type: ignore[misc]
+        """A hook that keeps the most that was handed out on each device."""
+
+        name = "gpugrad"
+
+        def malloc_postprocess(self, **kwargs: Any) -> None:
+            """Called by CuPy after each allocation."""
+            device = kwargs["device_id"]
+            _peaks[device] = max(_peaks.get(device, 0), memory_used())
+
+    hook = Peaks()
+    hook.__enter__()
+    return hook
+
+
+def memory_peak() -> int:
+    """The most bytes handed out on the current device since ``reset_peak`` (or since this was first asked)."""
+    _watch_memory()
+    device = current_device()
+    _peaks[device] = max(_peaks.get(device, 0), memory_used())
+    return _peaks[device]
+
+
+def reset_peak() -> None:
+    """Count the peak of the current device from here."""
+    _watch_memory()
+    _peaks[current_device()] = memory_used()
+
+
+def pinned(array: Any) -> Any:
+    """A copy of a host array in memory that the device reads by itself."""
+    copy = cupyx().empty_pinned(array.shape, array.dtype)
+    copy[...] = array
+    return copy

@@ -139,13 +139,51 @@ def module_for(where: device) -> ModuleType:
     return cuda.cupy()
 
 
+class _On:
+    """A block in which a CUDA device is the current one, and running out of its memory is explained."""
+
+    __slots__ = ("_before", "_index")
+
+    def __init__(self, index: int):
+        self._index = index
+
+    def __enter__(self) -> None:
+        from . import cuda
+
+        self._before = cuda.current_device()
+        if self._before != self._index:
+            cuda.set_device(self._index)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        from . import cuda
+
+        explained = cuda.explained(error) if isinstance(error, MemoryError) else error
+        if self._before != self._index:
+            cuda.set_device(self._before)
+        if explained is not error:
+            raise explained from None  # type: ignore[misc]
+
+
 def on(where: device) -> AbstractContextManager[Any]:
     """Make ``where`` the device on which raw arrays are created meanwhile."""
     if where.type == "cpu":
         return nullcontext()
     from . import cuda
 
-    return cuda.cupy().cuda.Device(where.index)
+    return _On(cuda.current_device() if where.index is None else where.index)
+
+
+def beside(array: Array) -> AbstractContextManager[Any]:
+    """Make the device of a raw array the current one: where work on it is to run."""
+    return nullcontext() if isinstance(array, np.ndarray | np.generic) else _On(array.device.id)
+
+
+def use_device_of(array: Array) -> None:
+    """Make the device of a raw array the current one, until something else does."""
+    if not isinstance(array, np.ndarray | np.generic):
+        from . import cuda
+
+        cuda.set_device(array.device.id)
 
 
 def to_numpy(array: Array) -> np.ndarray:

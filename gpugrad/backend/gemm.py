@@ -16,8 +16,20 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_int64, c_size_t, c_uint32, c_uint64
-from ctypes import c_void_p, sizeof
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_double,
+    c_float,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    sizeof,
+)
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +54,10 @@ class _Switches:
         allow_tf32: multiply float32 matrices with 10 bits of each factor's fraction, on tensor cores.
     """
 
-    allow_tf32 = False
+    __slots__ = ("allow_tf32",)
+
+    def __init__(self) -> None:
+        self.allow_tf32 = False
 
 
 switches = _Switches()

@@ -32,7 +32,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..backend import device_of, dtypes, module_of
+from ..backend import beside, device_of, dtypes, module_of
 from ..backend import resolve as resolve_device
 from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, check_same_device, copy, enable_grad, fit, modes
@@ -377,6 +377,12 @@ class Op:
 
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """The result of the fused kernel where there is one and it applies, else of the generic forward."""
+        if xp is not np:
+            with beside(_first_array(args)):
+                return self._compute(args, xp, recording)
+        return self._compute(args, xp, recording)
+
+    def _compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         token = hush()
         try:
             if self.fused is not None and xp is not np and _fusion.enabled:

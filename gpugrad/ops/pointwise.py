@@ -104,7 +104,7 @@ class Elementwise(Op):
             for k, value in numbers.items():
                 tensors[k] = wrap_operand(self.name, value)
         else:
-            tensors = as_tensors(self.name, args[: self.arity])
+            tensors = list(as_tensors(self.name, args[: self.arity]))
         dtype = self.working_dtype([t for t in tensors if t is not None])
         arrays: list[Any] = []
         wanted = tuple(t is not None and t._needs_grad for t in tensors)
@@ -112,7 +112,7 @@ class Elementwise(Op):
         token = hush()
         try:
             for k, (name, t) in enumerate(zip(self.inputs, tensors, strict=True)):
-                a = None if t is None else t._data
+                a: Any = None if t is None else t._data
                 if k in numbers:
                     a = a.astype(dtype).item() if dtype is not None and not dtypes.is_floating(dtype) else numbers[k]
                 elif a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:

@@ -21,14 +21,54 @@ _API = api.load()
 
 # What needs the host to know the result, or is a call of cuBLAS, cuSOLVER or Thrust: not while capturing.
 _NOT_CAPTURED = frozenset(
-    "nonzero argwhere flatnonzero unique unique_values unique_counts unique_inverse unique_all extract compress place "
-    "matmul dot vdot inner outer tensordot einsum kron correlate convolve "
-    "sort argsort lexsort partition argpartition msort sort_complex median percentile quantile "
-    "histogram bincount array_equal intersect1d union1d setdiff1d setxor1d delete trim_zeros".split()
+    [
+        "nonzero",
+        "argwhere",
+        "flatnonzero",
+        "unique",
+        "unique_values",
+        "unique_counts",
+        "unique_inverse",
+        "unique_all",
+        "extract",
+        "compress",
+        "place",
+        "matmul",
+        "dot",
+        "vdot",
+        "inner",
+        "outer",
+        "tensordot",
+        "einsum",
+        "kron",
+        "correlate",
+        "convolve",
+        "sort",
+        "argsort",
+        "lexsort",
+        "partition",
+        "argpartition",
+        "msort",
+        "sort_complex",
+        "median",
+        "percentile",
+        "quantile",
+        "histogram",
+        "bincount",
+        "array_equal",
+        "intersect1d",
+        "union1d",
+        "setdiff1d",
+        "setxor1d",
+        "delete",
+        "trim_zeros",
+    ]
 )
-_CHANGE_THEIR_ARGUMENT = frozenset("copyto put place putmask fill_diagonal put_along_axis".split())
-_KEEP_ORDER = frozenset("astype copy array asfortranarray empty_like zeros_like ones_like full_like".split())
-_ARRAY_PARAMETERS = frozenset("a x arr ary array condition m input".split())
+_CHANGE_THEIR_ARGUMENT = frozenset(["copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis"])
+_KEEP_ORDER = frozenset(
+    ["astype", "copy", "array", "asfortranarray", "empty_like", "zeros_like", "ones_like", "full_like"]
+)
+_ARRAY_PARAMETERS = frozenset(["a", "x", "arr", "ary", "array", "condition", "m", "input"])
 
 
 class Flags:
@@ -71,7 +111,7 @@ class ndarray:
             if dtype.kind == "f" or dtype.name == "bfloat16":
                 memptr.mem.bytes[...] = 0xFF  # NaN; other memory holds the pattern of the guards
         block = memptr.mem
-        self._host = np.ndarray(shape, dtype, block.buffer, block.start + memptr.offset, strides, order)
+        self._host = np.ndarray(shape, dtype, block.buffer, block.start + memptr.offset, strides, order)  # type: ignore[arg-type]
         self._memory, self.base = block, None
 
     @classmethod
@@ -172,7 +212,7 @@ class ndarray:
 
     def tobytes(self, order: str = "C") -> bytes:
         """The elements' bytes."""
-        return self.get().tobytes(order)  # type: ignore[arg-type]
+        return self.get().tobytes(order)
 
     def __bool__(self) -> bool:
         return bool(self.get())
@@ -256,15 +296,8 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
 
     Raises:
         TypeError: it is an array on the host.
-        ValueError: it is an array of another device.
     """
     if isinstance(value, ndarray):
-        device = runtime.current_device()
-        if value._memory.device_id != device:
-            raise ValueError(
-                f"Array device must be same as the current device: "
-                f"array device = {value._memory.device_id} while current = {device}"
-            )
         sources.append(value)
         return value._host
     if isinstance(value, np.ndarray):
@@ -272,6 +305,16 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
     if type(value) in (tuple, list):
         return type(value)(_host(item, sources) for item in value)
     return value
+
+
+def _check_device(sources: list[ndarray]) -> None:
+    device = runtime.current_device()
+    for array in sources:
+        if array._memory.device_id != device:
+            raise ValueError(
+                f"Array device must be same as the current device: "
+                f"array device = {array._memory.device_id} while current = {device}"
+            )
 
 
 def _flat(value: Any) -> list[Any]:
@@ -336,9 +379,16 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
     sources: list[ndarray] = []
     hosts = [_host(value, sources) for value in args]
     named = {key: _host(value, sources) for key, value in kwargs.items()} if kwargs else {}
-    value = function(*hosts, **named)
+    if changes:
+        _check_device(sources)
+    try:
+        value = function(*hosts, **named)
+    except MemoryError as error:
+        raise memory.OutOfMemoryError(getattr(error, "_total_size", 0), memory.default_pool.total_bytes()) from None
     results = _Results(sources, name in _KEEP_ORDER)
     wrapped = results.wrap(value)
+    if results.made:  # a view can be taken from anywhere
+        _check_device(sources)
     if recording is not None and (results.made or changes):
 
         def step() -> None:
@@ -392,6 +442,7 @@ class ufunc:
     def __call__(
         self, *args: Any, out: Any = None, where: Any = None, dtype: Any = None, casting: str = "same_kind"
     ) -> Any:
+        """Apply to arrays and numbers."""
         if len(args) > self.nin:
             if out is not None:
                 raise TypeError(f"cupy.{self.__name__}(): out given twice")
@@ -413,7 +464,8 @@ class ufunc:
         Raises:
             NotImplementedError: it is neither ``add`` nor ``multiply``.
         """
-        function = {"add": np.sum, "multiply": np.prod}.get(self.__name__)
+        functions: dict[str, Any] = {"add": np.sum, "multiply": np.prod}
+        function = functions.get(self.__name__)
         if function is None:
             raise NotImplementedError(f"`{self.name}.reduce` is not supported yet")
         options = {"axis": axis, "dtype": dtype, "keepdims": keepdims}
@@ -570,7 +622,7 @@ def _fill() -> None:
         if parameters is not None and name not in vars(ndarray) and hasattr(np.ndarray, name):
             setattr(ndarray, name, _method(name, parameters))
     for name in ("real", "imag"):
-        setattr(ndarray, name, property(lambda self, name=name: perform(name, getattr(np, name), (self,), {})))
+        setattr(ndarray, name, property(_part(name)))
     for name, its in _BINARY.items():
         setattr(ndarray, f"__{name}__", _operator(its, False, False))
         setattr(ndarray, f"__r{name}__", _operator(its, True, False))
@@ -578,7 +630,7 @@ def _fill() -> None:
     for name, its in _COMPARISONS.items():
         setattr(ndarray, f"__{name}__", _operator(its, False, False))
     for name, its in {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}.items():
-        setattr(ndarray, f"__{name}__", lambda self, its=its: UFUNCS[its](self))
+        setattr(ndarray, f"__{name}__", _unary(its))
 
 
 _NOT_CAPTURED_TOO: set[str] = set()
@@ -630,6 +682,14 @@ def _operator(name: str, swapped: bool, in_place: bool) -> Callable[[ndarray, An
         return FUNCTIONS[name](*pair, out=self) if in_place else FUNCTIONS[name](*pair)
 
     return apply
+
+
+def _part(name: str) -> Callable[[ndarray], Any]:
+    return lambda self: perform(name, getattr(np, name), (self,), {})
+
+
+def _unary(name: str) -> Callable[[ndarray], Any]:
+    return lambda self: UFUNCS[name](self)
 
 
 _fill()

@@ -33,7 +33,7 @@ _DYNAMIC_SHARED = re.compile(
 )
 _OPTIMISED = ("-O1",)
 _SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
-_ALWAYS = ("-fPIC", "-shared", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-x", "c++")
+_ALWAYS = ("-fPIC", "-w", "-ffp-contract=off", "-fno-strict-aliasing")
 
 
 class CompileException(Exception):
@@ -123,33 +123,62 @@ def _host_options(options: Sequence[str]) -> list[str]:
     return [option.replace("--std", "-std") for option in options if re.match(r"--?std=|-D|-U", option)]
 
 
-def build(code: str, options: Sequence[str], kernels: Sequence[str]) -> ctypes.CDLL:
-    """The library of a source, compiled unless an equal one was before.
-
-    Raises:
-        RuntimeError: there is no compiler.
-        CompileException: it refuses the source.
-    """
-    path, version = compiler()
-    text = translate(code, kernels)
-    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else _OPTIMISED), *_host_options(options)]
-    if not any("std=" in flag for flag in flags):
-        flags.append("-std=c++17")
-    key = hashlib.sha256("\0".join([text, version, path, *flags]).encode() + _headers()).hexdigest()[:32]
+def _folder() -> Path:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         folder = Path(tempfile.gettempdir()) / f"gpugrad-simulator-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _run(command: Sequence[str], into: Path, source: Path) -> None:
+    """Compile into a file that is whole as soon as it is there, whoever else compiles the same."""
+    with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        made = os.path.join(scratch, "made")
+        result = subprocess.run([*command, str(source), "-o", made], capture_output=True, text=True)
+        if result.returncode:
+            raise CompileException(
+                f"{command[0]} does not compile this kernel for the simulator:\n{result.stderr[-4000:]}"
+            )
+        os.replace(made, into)
+
+
+@functools.cache
+def _precompiled(path: str, version: str, flags: tuple[str, ...], folder: Path) -> list[str]:
+    """The option that makes GCC find the simulator's header already parsed, which halves the time of a build."""
+    if "clang" in version:
+        return []
+    key = hashlib.sha256("\0".join([version, path, *flags]).encode() + _headers()).hexdigest()[:32]
+    parsed = folder / key / "cuda_sim.h.gch"
+    if not parsed.exists():
+        parsed.parent.mkdir(exist_ok=True)
+        _run([path, *flags, "-x", "c++-header"], parsed, INCLUDE / "cuda_sim.h")
+    return [f"-I{parsed.parent}"]
+
+
+def build(code: str, options: Sequence[str], kernels: Sequence[str]) -> ctypes.CDLL:
+    """The library of a source, compiled unless an equal one was before.
+
+    Raises:
+        RuntimeError: there is no compiler, or the sanitizers were asked for in a process that cannot run them.
+        CompileException: the compiler refuses the source.
+    """
+    if sanitizing() and not hasattr(ctypes.CDLL(None), "__asan_init"):
+        raise RuntimeError("GPUGRAD_CUDA_SIM_SANITIZE works in processes that are started with sanitizer_environment()")
+    path, version = compiler()
+    text = translate(code, kernels)
+    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else _OPTIMISED), *_host_options(options)]
+    if not any("std=" in flag for flag in flags):
+        flags.append("-std=c++17")
+    key = hashlib.sha256("\0".join([text, version, path, *flags]).encode() + _headers()).hexdigest()[:32]
+    folder = _folder()
     library = folder / f"{key}.so"
     if not library.exists():
+        parsed = _precompiled(path, version, tuple(flags), folder)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            source, made = os.path.join(scratch, "kernel.cpp"), os.path.join(scratch, "kernel.so")
-            Path(source).write_text(text, encoding="utf-8")
-            command = [path, *flags, f"-I{INCLUDE}", source, "-o", made]
-            result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode:
-                raise CompileException(f"{path} does not compile this kernel for the simulator:\n{result.stderr}")
-            os.replace(made, library)
+            source = Path(scratch) / "kernel.cpp"
+            source.write_text(text, encoding="utf-8")
+            _run([path, *flags, *parsed, f"-I{INCLUDE}", "-shared", "-x", "c++"], library, source)
     return ctypes.CDLL(str(library))

@@ -15,7 +15,7 @@ import numpy as np
 from . import memory, runtime
 
 _SUCCESS, _INVALID_VALUE, _NOT_SUPPORTED = 0, 7, 15
-_TYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: np.dtype("u2")}
+_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2"), 14: np.dtype("u2")}
 _BFLOAT16 = 14
 _RELU, _BIAS, _GELU, _BGRADB = 2, 4, 32, 512
 _ALIGNMENTS = ctypes.c_uint32 * 4
@@ -37,13 +37,13 @@ def _value(handle: Any) -> dict[Any, Any]:
 class _Call:
     """A function of the library, to which ctypes types can be declared."""
 
-    argtypes: Any = None
+    argtypes: Any = ()
 
     def __init__(self, function: Callable[..., int]):
         self._function = function
 
     def __call__(self, *args: Any) -> int:
-        assert self.argtypes is not None and len(args) == len(self.argtypes), "declared otherwise"
+        assert len(args) == len(self.argtypes), "declared otherwise"
         return self._function(*args)
 
 
@@ -76,7 +76,7 @@ def _heuristic(
     if not _fit(_value(desc), _value(a), _value(b), _value(d)):
         return _INVALID_VALUE
     epilogue = _value(desc).get(7, 1)
-    if epilogue != 1 and (_value(a)["dtype"] == 1 or _value(d).get(5, 1) > 1 and epilogue == _BGRADB):
+    if epilogue != 1 and (_value(a)["dtype"] == 1 or (_value(d).get(5, 1) > 1 and epilogue == _BGRADB)):
         count._obj.value = 0
         return _NOT_SUPPORTED
     wanted = _value(preference)

@@ -169,7 +169,7 @@ class Function:
                     "pass a NumPy scalar of the right type"
                 )
             return np.array(value)
-        address, dtype = _place(value)
+        address, pointee = _place(value)
         block = getattr(value, "_memory", None)
         if block is not None and block.device_id != runtime.current_device():
             raise LaunchError(
@@ -179,20 +179,23 @@ class Function:
         if address is None:
             raise TypeError(f"Unsupported type {type(value)}")
         if wanted.kind != _POINTER:
-            raise LaunchError(f"kernel {self.name!r}: argument {k} is {wanted}, but an array of {dtype} was given")
+            raise LaunchError(f"kernel {self.name!r}: argument {k} is {wanted}, but an array of {pointee} was given")
         known = wanted.pointee_kind not in (_OTHER, _POINTER) and wanted.pointee_size
-        if known and dtype is not None and (wanted.pointee_kind, wanted.pointee_size) != (_kind(dtype), dtype.itemsize):
-            raise LaunchError(f"kernel {self.name!r}: argument {k} is {wanted}, but an array of {dtype} was given")
+        if known and pointee is not None and not _matches(wanted, pointee):
+            raise LaunchError(f"kernel {self.name!r}: argument {k} is {wanted}, but an array of {pointee} was given")
         return np.array(address, np.uint64)
+
+
+def _matches(pointer: _Parameter, dtype: np.dtype) -> bool:
+    return (pointer.pointee_kind, pointer.pointee_size) == (_kind(dtype), dtype.itemsize)
 
 
 def _place(value: Any) -> tuple[int | None, np.dtype | None]:
     """The address and dtype of an array; an address alone for a memory pointer."""
     if isinstance(value, np.ndarray):
         return value.__array_interface__["data"][0], value.dtype
-    data = getattr(value, "data", None)
-    if hasattr(data, "ptr"):
-        return data.ptr, value.dtype
+    if hasattr(getattr(value, "data", None), "ptr"):
+        return value.data.ptr, value.dtype
     return getattr(value, "ptr", None), None
 
 

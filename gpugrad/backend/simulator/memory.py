@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,13 +44,13 @@ class Memory:
         self.ptr = address + self.start
         self._sanitizer = _sanitizer()
         if self._sanitizer is not None:
-            self._sanitizer.__asan_poison_memory_region(address, self.start)
-            self._sanitizer.__asan_poison_memory_region(self.ptr + size, len(self.buffer) - self.start - size)
+            self._sanitizer.poison(address, self.start)
+            self._sanitizer.poison(self.ptr + size, len(self.buffer) - self.start - size)
         LIVE.add(self)
 
     def __del__(self) -> None:
         if self._sanitizer is not None:
-            self._sanitizer.__asan_unpoison_memory_region(self.ptr - self.start, len(self.buffer))
+            self._sanitizer.unpoison(self.ptr - self.start, len(self.buffer))
         if self.pool is not None:
             self.pool._freed(self)
 
@@ -76,17 +77,21 @@ LIVE: weakref.WeakSet[Memory] = weakref.WeakSet()
 """All blocks in use."""
 
 
+class _Sanitizer(NamedTuple):
+    poison: Callable[[int, int], None]
+    unpoison: Callable[[int, int], None]
+
+
 @functools.cache
-def _sanitizer() -> Any:
-    """The functions of AddressSanitizer, when kernels are compiled with it."""
+def _sanitizer() -> _Sanitizer | None:
+    """How AddressSanitizer is told what may not be touched, when kernels are compiled with it."""
     if not compiler.sanitizing():
         return None
-    import ctypes
-
-    library: Any = ctypes.CDLL(None)
-    for name in ("__asan_poison_memory_region", "__asan_unpoison_memory_region"):
-        getattr(library, name).argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    return library
+    library = ctypes.CDLL(None)
+    found = _Sanitizer(library["__asan_poison_memory_region"], library["__asan_unpoison_memory_region"])
+    for function in found:
+        function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]  # type: ignore[attr-defined]
+    return found
 
 
 class MemoryPointer:
@@ -200,7 +205,7 @@ def alloc(size: int) -> MemoryPointer:
 
 
 def get_allocator() -> Callable[[int], MemoryPointer]:
-    """This thread's allocator."""
+    """The allocator of this thread."""
     return _local.allocator or default_pool.malloc
 
 

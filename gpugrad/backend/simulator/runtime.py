@@ -250,7 +250,7 @@ _local = _Local()
 
 
 def get_current_stream(device_id: int = -1) -> Stream:
-    """This thread's stream of a device."""
+    """The stream of a device in this thread."""
     return _local.streams[current_device() if device_id == -1 else device_id][-1]
 
 

@@ -1,0 +1,333 @@
+"""CUDA devices, real or simulated: ``gg.cuda``, transfers, device guards, memory, and matrix products by cuBLASLt."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from helpers import close, host
+
+import gpugrad as gg
+from gpugrad.backend import cuda, gemm
+
+if not cuda.diagnose().usable:
+    pytest.skip(cuda.diagnose().message(), allow_module_level=True)
+if not cuda.simulated():
+    pytestmark = pytest.mark.gpu
+
+xp = cuda.cupy()
+two_devices = pytest.mark.skipif(gg.cuda.device_count() < 2, reason="needs two CUDA devices")
+
+
+# Devices.
+
+
+def test_what_devices_are():
+    assert gg.cuda.is_available()
+    assert gg.cuda.current_device() == 0
+    properties = gg.cuda.get_device_properties(0)
+    assert properties.name == gg.cuda.get_device_name("cuda:0")
+    assert gg.cuda.get_device_capability() == (properties.major, properties.minor)
+    free, total = gg.cuda.mem_get_info()
+    assert 0 < free <= total
+    assert total == pytest.approx(properties.total_memory, rel=0.05)
+    gg.cuda.synchronize()
+    for wrong in ("cuda:99", 99):
+        with pytest.raises(RuntimeError, match="invalid device"):
+            gg.cuda.get_device_name(wrong)
+    with pytest.raises(ValueError, match="Expected a cuda device"):
+        gg.cuda.set_device("cpu")
+
+
+@two_devices
+def test_the_current_device_is_where_things_are_made():
+    with gg.cuda.device(1):
+        assert gg.cuda.current_device() == 1
+        assert gg.zeros(2, device="cuda").device == gg.device("cuda", 1)
+        with gg.cuda.device(None), gg.cuda.device(-1):
+            assert gg.cuda.current_device() == 1
+    assert gg.cuda.current_device() == 0
+    gg.cuda.set_device("cuda:1")
+    try:
+        assert gg.zeros(2).cuda().device.index == 1
+    finally:
+        gg.cuda.set_device(0)
+    with gg.cuda.device_of(gg.zeros(2, device="cuda:1")):
+        assert gg.cuda.current_device() == 1
+
+
+@two_devices
+def test_work_runs_on_the_device_of_its_operands():
+    x = gg.tensor([[1.0, 2.0], [3.0, 4.0]], device="cuda:1", requires_grad=True)
+    w = gg.ones(2, 2, device="cuda:1", requires_grad=True)
+    out = gg.nn.functional.gelu(x @ w + 1).softmax(-1).log().sum()
+    out.backward()
+    assert {t.device.index for t in (out, x.grad, w.grad)} == {1}
+    assert gg.cuda.current_device() == 0
+    (second,) = gg.autograd.grad((x * x * x).sum(), x, create_graph=True)
+    second.sum().backward()
+    assert x.grad.device.index == 1
+
+
+@two_devices
+def test_gradients_cross_devices():
+    x = gg.tensor([1.0, 2.0], device="cuda:0", requires_grad=True)
+    moved = (x * 2).to("cuda:1")
+    ((moved * moved).sum() + (moved * 3).sum()).backward()
+    assert x.grad.device.index == 0
+    close(x.grad, [14.0, 22.0])
+    y = gg.tensor([1.0, 2.0], requires_grad=True)
+    (y.to("cuda:1") ** 2).sum().backward()
+    assert y.grad.device.type == "cpu"
+    close(y.grad, [2.0, 4.0])
+
+
+@pytest.mark.parametrize("other", ["cpu", pytest.param("cuda:1", marks=two_devices)])
+def test_tensors_of_two_devices_are_not_mixed(other):
+    with pytest.raises(RuntimeError, match=f"found at least two devices, cuda:0 and {other}"):
+        gg.ones(2, device="cuda:0") + gg.ones(2, device=other)
+
+
+def test_the_current_device_belongs_to_the_thread():
+    seen = []
+    with gg.cuda.device(gg.cuda.device_count() - 1):
+        thread = threading.Thread(target=lambda: seen.append(gg.cuda.current_device()))
+        thread.start()
+        thread.join()
+    assert seen == [0]
+
+
+def test_transfers_keep_values_and_order():
+    x = gg.arange(6).reshape(2, 3).t()
+    there = x.to("cuda", non_blocking=True)
+    assert there.device.type == "cuda"
+    close(there.cpu(), x)
+    close(x.cuda().to("cpu", gg.float32), x)
+    assert there.cuda() is there
+    with pytest.raises(TypeError):
+        np.asarray(there._data)
+
+
+# Memory.
+
+
+def test_memory_is_counted():
+    gg.cuda.empty_cache()
+    before = gg.cuda.memory_allocated()
+    gg.cuda.reset_peak_memory_stats()
+    x = gg.zeros(1000, 1000, device="cuda")
+    assert gg.cuda.memory_allocated() - before == 4_000_256  # whole blocks of 512 bytes
+    y = x + 1
+    del x, y
+    assert gg.cuda.memory_allocated() == before
+    assert gg.cuda.max_memory_allocated() - before >= 8_000_000
+    assert gg.cuda.memory_reserved() - before >= 8_000_000
+    gg.cuda.empty_cache()
+    assert gg.cuda.memory_reserved() - before < 4_000_000
+    gg.cuda.reset_peak_memory_stats()
+    assert gg.cuda.max_memory_allocated() == gg.cuda.memory_allocated()
+
+
+def test_running_out_of_memory_says_what_was_asked_for():
+    total = gg.cuda.mem_get_info()[1]
+    with pytest.raises(
+        gg.cuda.OutOfMemoryError, match=r"CUDA out of memory. Tried to allocate .* GiB. GPU 0 has a total"
+    ):
+        gg.empty(total // 2, device="cuda")
+    assert issubclass(gg.cuda.OutOfMemoryError, RuntimeError)
+    x = gg.ones(1 << 20, device="cuda", requires_grad=True)
+    try:
+        gg.cuda.set_per_process_memory_fraction((gg.cuda.memory_reserved() + (1 << 20)) / total)
+        with pytest.raises(gg.cuda.OutOfMemoryError, match="limited to"):
+            x * 2
+    finally:
+        gg.cuda.set_per_process_memory_fraction(0)
+    with pytest.raises(ValueError, match="Allowed range"):
+        gg.cuda.set_per_process_memory_fraction(2)
+    close((x * 2).sum(), 2 << 20)
+
+
+# Streams.
+
+
+def test_streams_and_events():
+    stream, start, end = gg.cuda.Stream(), gg.cuda.Event(enable_timing=True), gg.cuda.Event(enable_timing=True)
+    assert gg.cuda.current_stream() == gg.cuda.default_stream() != stream
+    with gg.cuda.stream(stream):
+        assert gg.cuda.current_stream() == stream
+        start.record()
+        x = gg.ones(1000, device="cuda") * 2
+        end.record()
+        assert not gg.cuda.is_current_stream_capturing()
+    with gg.cuda.stream(None):
+        gg.cuda.current_stream().wait_stream(stream)
+        gg.cuda.current_stream().wait_event(end)
+        end.wait()
+    stream.synchronize()
+    end.synchronize()
+    assert stream.query()
+    assert end.query()
+    assert start.elapsed_time(end) >= 0
+    close(x.sum(), 2000)
+    assert len({stream, gg.cuda.Stream()}) == 2
+
+
+@two_devices
+def test_a_stream_brings_its_device():
+    with gg.cuda.Stream("cuda:1") as stream:
+        assert gg.cuda.current_device() == 1
+        assert stream.device.index == 1
+    assert gg.cuda.current_device() == 0
+
+
+# Matrix products.
+
+
+def layouts(array):
+    """The same matrices in device memory in every layout that products meet."""
+    straight = xp.asarray(array)
+    yield straight
+    if array.ndim < 2:
+        yield xp.asarray(np.repeat(array, 2))[::2]
+        return
+    yield xp.asarray(np.ascontiguousarray(array.swapaxes(-1, -2))).swapaxes(-1, -2)
+    yield xp.asarray(np.repeat(np.repeat(array, 2, -1), 2, -2))[..., ::2, ::2]
+    yield xp.asarray(np.ascontiguousarray(array[..., ::-1]))[..., ::-1]
+    wider = xp.zeros((*array.shape[:-1], array.shape[-1] + 3), array.dtype)
+    wider[..., 1:-2] = straight
+    yield wider[..., 1:-2]
+
+
+SHAPES = [
+    ((3, 4), (4, 5)),
+    ((1, 4), (4, 1)),
+    ((1, 1), (1, 1)),
+    ((5, 1), (1, 7)),
+    ((4,), (4,)),
+    ((4,), (4, 3)),
+    ((2, 4), (4,)),
+    ((2, 3, 4), (4, 5)),
+    ((2, 3, 4), (2, 4, 5)),
+    ((3, 4), (2, 4, 5)),
+    ((2, 1, 3, 4), (3, 4, 2)),
+    ((3, 2, 2), (1, 2, 2)),
+    ((4,), (2, 4, 3)),
+    ((2, 3, 4), (4,)),
+    ((0, 3), (3, 2)),
+    ((2, 0), (0, 2)),
+    ((0, 2, 3), (3, 4)),
+]
+TOLERANCE = {"float16": 2e-2, "float32": 1e-5, "float64": 1e-12}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("left", "right"), SHAPES, ids=str)
+def test_products_of_every_layout(left, right, dtype):
+    draw = np.random.default_rng(0)
+    a, b = draw.uniform(-1, 1, left).astype(dtype), draw.uniform(-1, 1, right).astype(dtype)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    for x, y in itertools.product(layouts(a), layouts(b)):
+        before = host(x).copy(), host(y).copy()
+        out = gemm.matmul(x, y)
+        assert out.dtype == dtype
+        assert out.flags.c_contiguous
+        close(out, expected, TOLERANCE[dtype], TOLERANCE[dtype])
+        close((x, y), before, 0, 0)
+
+
+def test_products_that_do_not_fit():
+    for left, right in [((2, 3), (2, 3)), ((3,), (2,)), ((2, 3, 4), (3, 4, 5)), ((), (3,))]:
+        with pytest.raises(ValueError, match=r"shape|dimension|inner"):
+            gemm.matmul(xp.zeros(left), xp.zeros(right))
+
+
+def test_products_of_integers():
+    x = xp.arange(6).reshape(2, 3)
+    close(gemm.matmul(x, x.T), host(x) @ host(x).T, 0, 0)
+
+
+def _gelu(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+EPILOGUES = {"": lambda x: x, "relu": lambda x: np.maximum(x, 0), "gelu": _gelu}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activation", EPILOGUES)
+@pytest.mark.parametrize("biased", [False, True])
+def test_bias_and_activation(dtype, activation, biased):
+    draw = np.random.default_rng(1)
+    a, b, bias = (draw.uniform(-1, 1, shape).astype(dtype) for shape in [(6, 8), (8, 16), (16,)])
+    out = gemm.matmul(xp.asarray(a), xp.asarray(b), bias=xp.asarray(bias) if biased else None, activation=activation)
+    plain = a.astype(np.float64) @ b.astype(np.float64) + (bias.astype(np.float64) if biased else 0)
+    close(out, EPILOGUES[activation](plain), TOLERANCE[dtype], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_sums_of_the_left_operand(dtype):
+    draw = np.random.default_rng(2)
+    gradient, x = draw.uniform(-1, 1, (8, 4)).astype(dtype), draw.uniform(-1, 1, (8, 16)).astype(dtype)
+    sums = xp.empty(4, dtype)
+    out = gemm.matmul(xp.asarray(gradient).T, xp.asarray(x), sums=sums)
+    close(out, gradient.T.astype("f8") @ x.astype("f8"), TOLERANCE[dtype], TOLERANCE[dtype])
+    close(sums, gradient.astype("f8").sum(0), TOLERANCE[dtype], TOLERANCE[dtype])
+
+
+def test_empty_products_still_have_their_bias():
+    out = gemm.matmul(xp.zeros((2, 0)), xp.zeros((0, 3)), bias=xp.arange(3.0) - 1, activation="relu")
+    close(out, [[0, 0, 1]] * 2)
+
+
+def test_tf32_is_a_switch():
+    a = np.random.default_rng(3).uniform(-1, 1, (64, 64)).astype(np.float32)
+    exact = a.astype(np.float64) @ a
+
+    def error():
+        return np.abs(host(gemm.matmul(xp.asarray(a), xp.asarray(a))) - exact).max()
+
+    assert not gg.backends.cuda.matmul.allow_tf32
+    assert error() < 1e-5
+    gg.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert 1e-5 < error() < 3e-2
+    finally:
+        gg.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_products_can_be_captured():
+    a, b = xp.ones((4, 4), np.float32), xp.full((4, 4), 2, np.float32)
+    stream = xp.cuda.Stream(non_blocking=True)
+    with stream:
+        gemm.matmul(a, b)
+        stream.begin_capture()
+        out = gemm.matmul(a, b)
+        b += 1
+        graph = stream.end_capture()
+        for factor in (2, 3, 4):
+            graph.launch()
+            stream.synchronize()
+            close(out, np.full((4, 4), 4 * factor))
+
+
+def test_plans_are_made_once():
+    a = xp.ones((32, 48), np.float32)
+    gemm.matmul(a, a.T)
+    count = len(gemm._mine.plans)
+    gemm.matmul(xp.zeros((32, 48), np.float32), a.T)
+    assert len(gemm._mine.plans) == count
+
+
+def test_every_thread_has_its_own_plans():
+    results = []
+
+    def work():
+        x = gg.ones(3, 3, device="cuda")
+        results.extend(host((x @ x).sum()) for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [27.0] * 60
