@@ -9,7 +9,7 @@ from helpers import samples_of
 
 import gpugrad as gg
 from gpugrad.backend import cuda, kernels, random
-from gpugrad.backend.fused import dropout, norm, optim, pointwise, reduction, softmax
+from gpugrad.backend.fused import dropout, indexing, norm, optim, pointwise, reduction, softmax
 from gpugrad.ops import REGISTRY
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
@@ -307,6 +307,7 @@ def test_what_kernels_leave_to_the_generic_forward():
     ints = cuda.cupy().zeros((6, 8), np.int64)
     empty = cuda.cupy().zeros((0, 8), np.float32)
     for wrong in (x.T, x[::2], ints, empty):
+        assert indexing.take_rows(wrong, ints) is NotImplemented
         assert softmax.softmax(wrong, 1) is NotImplemented
         assert softmax.log_softmax_slope(wrong, wrong, 1) is NotImplemented
         assert norm.standardize(wrong, None, None, (1,), 1e-5, True, True) is NotImplemented
@@ -335,6 +336,43 @@ def test_ops_use_the_kernels_and_fusion_turns_them_off(monkeypatch):
     assert calls == []
     gg.nn.functional.layer_norm(x, (5,)).softmax(1).sum().backward()
     assert {"norm", "softmax", "reduce"} <= set(calls)
+
+
+# Rows picked, and summed where they fall
+
+SUMS = [(1, 1, 1), (6, 3, 4), (300, 5, 7), (5000, 1, 70000), (4100, 8, 3), (64, 1000, 300)]
+
+
+def test_sums_of_rows(dtype, together):
+    """Few and many rows for each place, more places than one digit of the sort has, negative ones, unaligned rows."""
+    cases = []
+    for k, (size, columns, count) in enumerate(SUMS if dtype == np.float32 else SUMS[2:4]):
+        places = np.random.default_rng(k).integers(-count, count, size)
+        cases.append((values((size, columns), dtype), places.astype(np.int32 if k % 2 else np.int64), count))
+    given = [(on_device(rows, True), on_device(places), count) for rows, places, count in cases]
+    outs = together(lambda: [[indexing.sum_rows(*each) for _ in range(2)] for each in given])
+    for (rows, places, count), (out, again) in zip(cases, outs, strict=True):
+        expected = np.zeros((count, rows.shape[1]))
+        np.add.at(expected, places, rows.astype(np.float64))
+        close(out, expected, dtype, 4)
+        assert out.get().tobytes() == again.get().tobytes()
+
+
+def test_rows_are_picked(dtype, together):
+    cases = []
+    for count, columns, size in ((5, 3, 7), (300, 64, 20)):
+        cases.append((values((count, columns), dtype), np.random.default_rng(size).integers(0, count, (size, 2))))
+    given = [[on_device(a) for a in case] for case in cases]
+    outs = together(lambda: [indexing.take_rows(*each) for each in given])
+    for (rows, places), out in zip(cases, outs, strict=True):
+        assert np.array_equal(out.get(), rows[places])
+
+
+def test_a_row_that_is_not_there_is_nan(together):
+    rows = on_device(values((4, 3), np.float32))
+    places = on_device(np.array([0, 4, -1, 3]))
+    out = together(lambda: indexing.take_rows(rows, places)).get()
+    assert np.isnan(out).all(1).tolist() == [False, True, True, False]
 
 
 # Dropout

@@ -31,6 +31,16 @@ def dropout(input: Any, seed: int, offset: int, place: Any, threshold: int, scal
     across = width(input.dtype, alignment(input))
     stream = (np.uint64(seed), np.uint64(offset), NULL if place is None else place)
     factor = wide(input.dtype).type(scale)
-    run("dropout", f"dropout<{C_TYPES[input.dtype.name]}, {across}>", -(-input.size // (BLOCK * THREADS)), THREADS,
-        input, out, np.int64(input.size), *stream, np.uint64(threshold), factor)
+    run(
+        "dropout",
+        f"dropout<{C_TYPES[input.dtype.name]}, {across}>",
+        -(-input.size // (BLOCK * THREADS)),
+        THREADS,
+        input,
+        out,
+        np.int64(input.size),
+        *stream,
+        np.uint64(threshold),
+        factor,
+    )
     return out
