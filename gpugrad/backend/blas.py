@@ -94,15 +94,10 @@ class _OneThread:
 one_thread = _OneThread()
 
 
-def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
-    """``a @ b`` of raw arrays, written to ``out`` if given."""
+def matmul(xp: Any, a: Any, b: Any) -> Any:
+    """``a @ b`` of raw arrays."""
     if xp is not np:
-        if out is None or out.flags.c_contiguous:
-            return gemm.matmul(a, b, out)
-        out[...] = gemm.matmul(a, b)
-        return out
-    if out is not None:
-        return np.matmul(a, b, out=out)
+        return gemm.matmul(a, b)
     if not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
         return np.matmul(a, b)
     with one_thread:
@@ -116,6 +111,11 @@ def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
         else:
             cpu.parallel(lambda start, stop: np.matmul(a, b[:, start:stop], out[:, start:stop]), columns, _CUT, head)
         return out
+
+
+def product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``xp.matmul`` as it is on the CPU; on a CUDA device by cuBLASLt, which can be captured."""
+    return np.matmul(a, b, out) if xp is np else gemm.matmul(a, b, out)
 
 
 def axpby(xp: Any, alpha: float, x: Any, beta: float, y: Any, scratch: Any) -> None:

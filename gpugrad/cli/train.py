@@ -36,7 +36,7 @@ from .models import build_model, build_optimizer, build_scheduler
 from .plots import draw_curves
 
 BUNDLED = "the bundled subset"
-AMP_DTYPES = {"bf16": "bfloat16", "fp16": gg.float16}
+AMP_DTYPES = {None: None, "bf16": "bfloat16", "fp16": gg.float16}
 EVALUATION_BATCH = 1000
 
 
@@ -248,7 +248,7 @@ class Trainer:
             self.monitor.request()
         # Where every loss is looked at before the weights change, there is nothing to capture.
         read = (self._passes if self.check_every == 1 else self._update)(rows, corners)
-        if self.check_every > 1:
+        if read is not None:
             size, batch = len(rows), self.config.batch_size
             counts = [min(batch, size - start) for start in range(0, size, batch)]
             self._pending.append((self.progress.step + 1, read, counts))
@@ -262,7 +262,7 @@ class Trainer:
         for start in range(0, size, config.batch_size):
             part = slice(start, start + config.batch_size)
             images, labels = self.data.train.batch(rows[part], None if corners is None else corners[part])
-            with amp.autocast(self.device.type, AMP_DTYPES.get(config.amp), enabled=config.amp is not None):
+            with amp.autocast(self.device.type, AMP_DTYPES[config.amp], enabled=config.amp is not None):
                 logits = self.model(images)
                 loss = F.cross_entropy(logits, labels)
             hits = (logits.detach().argmax(1) == labels).sum()

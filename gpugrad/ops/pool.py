@@ -311,7 +311,7 @@ def apply_along(xp, input, /, matrix, dim):
     dtype = working_dtype(input.dtype)
     m = graph.constant(xp, np.asarray(matrix, dtype=dtype))
     x = x.astype(dtype, copy=False)
-    result = blas.matmul(xp, x[:, :, 0], m.T) if x.shape[2] == 1 else blas.matmul(xp, m, x)
+    result = blas.product(xp, x[:, :, 0], m.T) if x.shape[2] == 1 else blas.product(xp, m, x)
     return result.reshape(_replaced(input, dim, m.shape[0])).astype(input.dtype, copy=False)
 
 

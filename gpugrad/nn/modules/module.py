@@ -659,7 +659,7 @@ def watch_calls(note: Callable[[Module], Any]) -> Iterator[None]:
         return plain(self, *args, **kwargs)
 
     # In the place of the method, so that calls that nobody watches cost nothing more.
-    Module.__call__ = watched  # type: ignore[method-assign, assignment]
+    Module.__call__ = watched  # type: ignore[method-assign]
     try:
         yield
     finally:
