@@ -64,7 +64,7 @@ class _Bucket:
     """Parameters of one group, dtype and device that were first updated in the same step, with their state.
 
     The values of most move into one buffer, small ones first, so that several make one block;
-    the parameters become views of it.  A parameter whose memory something else refers to (a
+    the parameters become views of it.  To be made while their device is the current one.  A parameter whose memory something else refers to (a
     detached tensor, a NumPy view, another optimizer) stays where it is and is updated there.
 
     Args:
@@ -89,14 +89,13 @@ class _Bucket:
         self.starts = [0]
         for p in self.params:
             self.starts.append(self.starts[-1] + p._data.size)
-        with on(self.device):
-            make = cpu.empty if xp is np else xp.empty
-            values = make(self.starts[self.moved], self.dtype)
-            self.state = {name: make(self.starts[-1], self.dtype) for name in buffers}
-            for name, value in buffers.items():
-                self.state[name].fill(value)
-            self.steps = self._no_steps()
-            self.changing = xp.empty(_MOST_VARYING, self.dtype)
+        make = cpu.empty if xp is np else xp.empty
+        values = make(self.starts[self.moved], self.dtype)
+        self.state = {name: make(self.starts[-1], self.dtype) for name in buffers}
+        for name, value in buffers.items():
+            self.state[name].fill(value)
+        self.steps = self._no_steps()
+        self.changing = xp.empty(_MOST_VARYING, self.dtype)
         self.views: list[Array] = []
         self.entries: list[State | None] = []
         self.contents: list[list[Any]] = []  # of the entries; held, so that their ids are not used again
@@ -112,8 +111,7 @@ class _Bucket:
                 flat.append(p._data.reshape(-1) if p._data.flags.c_contiguous else None)
             self.views.append(p._data)
             self._enter(k, state, counts)
-        with on(self.device):
-            self.parts = self._cut(flat, values, block, scratch)
+        self.parts = self._cut(flat, values, block, scratch)
 
     def _no_steps(self) -> Array:
         return np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
@@ -217,7 +215,8 @@ class _Bucket:
 
     def run(self, active: Collection[int], optimizer: FlatOptimizer, group: dict[str, Any]) -> None:
         """Update the ``active`` parameters."""
-        recording, update = graph.current(), optimizer._update
+        recording = graph.current()
+        update: Callable[..., None] = optimizer._update
         known: dict[float, Any] = {}
         if recording is not None:
             counts = (self.steps + 1).tolist()
@@ -319,9 +318,8 @@ class _DeviceBucket(_Bucket):
 
     def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
         super().__init__(params, buffers, state, counts, 0)
-        with on(self.device):
-            self.numbers = kernels.numbers()
-            self.lr = self.xp.zeros(1, np.float64)
+        self.numbers = kernels.numbers()
+        self.lr = self.xp.zeros(1, np.float64)
         self._lr = 0.0
 
     def _no_steps(self) -> Array:
@@ -505,9 +503,10 @@ class FlatOptimizer(Optimizer):
                 f"{type(self).__name__} makes or moves its state in this step, which cannot be captured; "
                 "let it take a step with the same parameters first"
             )
-        for (_, _, count), params in homeless.items():
+        for (_, place, count), params in homeless.items():
             kind = _Bucket if count is None else _DeviceBucket
-            bucket = kind(params, buffers, self.state, self._counts, self._scratch)
+            with on(place):
+                bucket = kind(params, buffers, self.state, self._counts, self._scratch)
             self._homes.update({p: (bucket, k) for k, p in enumerate(bucket.params)})
             work[bucket] = dict.fromkeys(range(len(bucket.params)))
         for bucket, active in work.items():
