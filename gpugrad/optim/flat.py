@@ -64,8 +64,9 @@ class _Bucket:
     """Parameters of one group, dtype and device that were first updated in the same step, with their state.
 
     The values of most move into one buffer, small ones first, so that several make one block;
-    the parameters become views of it.  To be made while their device is the current one.  A parameter whose memory something else refers to (a
+    the parameters become views of it.  A parameter whose memory something else refers to (a
     detached tensor, a NumPy view, another optimizer) stays where it is and is updated there.
+    To be made while the parameters' device is the current one.
 
     Args:
         params: the parameters.
