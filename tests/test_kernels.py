@@ -169,13 +169,13 @@ def entropy(array, target, weight, reduction, g):
 def test_cross_entropy_and_its_gradient(dtype, together):
     cases, inputs = [], []
     sizes = [(7, 10), (5, 1003), (2, 40001)]
-    for (count, classes), reduction in itertools.product(sizes, ("mean", "sum", "none")):
+    for (count, classes), how in itertools.product(sizes, ("mean", "sum", "none")):
         array = values((count, classes), dtype, scale=3.0)
         target = np.random.default_rng(classes).integers(0, classes, count)
         target[-1] = 1
-        weight = values((classes,), dtype, shift=3.0) ** 2 if reduction != "sum" else None
-        g = np.asarray(values((count,), dtype) if reduction == "none" else 1.5, dtype)
-        cases.append((array, target, weight, reduction, g))
+        weight = values((classes,), dtype, shift=3.0) ** 2 if how != "sum" else None
+        g = np.asarray(values((count,), dtype) if how == "none" else 1.5, dtype)
+        cases.append((array, target, weight, how, g))
         inputs.append([None if a is None or isinstance(a, str) else on_device(a) for a in cases[-1]])
 
     def work():

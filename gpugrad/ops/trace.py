@@ -33,6 +33,7 @@ class Symbol:
 
     @property
     def dtype(self) -> np.dtype:
+        """Of the value; what rules may ask for."""
         return self._trace.nodes[self._place].dtype
 
     def __getattr__(self, name: str) -> Any:
@@ -54,9 +55,11 @@ for _name, _op in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "
     setattr(Symbol, f"__r{_name}__", _operator(_op, True))
 for _name, _op in (("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor")):
     setattr(Symbol, f"__{_name}__", _operator(_op))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "abs"):
-    setattr(Symbol, f"__{_name}__", _operator(_name))
-setattr(Symbol, "__invert__", _operator("bitwise_not"))
+for _name, _op in (
+    ("invert", "bitwise_not"),
+    *((each, each) for each in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "abs")),
+):
+    setattr(Symbol, f"__{_name}__", _operator(_op))
 
 
 class Trace:
@@ -68,6 +71,7 @@ class Trace:
         self.nodes: list[Node] = []
 
     def add(self, *node: Any) -> Symbol:
+        """A further node, by its fields."""
         self.nodes.append(Node(*node))
         return Symbol(self, len(self.nodes) - 1)
 
@@ -95,12 +99,14 @@ class Trace:
         return self.add(name, places, params, BOOL if name in TESTS else dtype)
 
     def to_dtype(self, input: Symbol, dtype: Any) -> Symbol:
+        """A value converted."""
         dtype = np.dtype(dtype)
         if dtype.name not in C_TYPES:
             raise Untraceable(dtype.name)
         return self.add("cast", (self.value(input)._place,), (), dtype)
 
     def clamp(self, input: Symbol, min: Any, max: Any) -> Symbol:
+        """A value between bounds, which may be numbers or None."""
         if isinstance(min, Symbol) or isinstance(max, Symbol):
             return self.note("clamp", (input, min, max))
         return self.note("clamp_numbers", (input,), (min, max))
@@ -181,9 +187,10 @@ class ForwardKernel:
         self._both = functools.partial(_forward_with_aux, op)
 
     def __call__(self, *args: Any) -> Any:
+        """The result for arrays and parameters (and, if the op keeps aux, ``recording``), or NotImplemented."""
         if not self._op.aux:
             found = run(self._plain, *args)
             return found if found is NotImplemented else found[0]
-        *args, recording = args
-        found = run(self._both if recording else self._plain, *args)
+        recording = args[-1]
+        found = run(self._both if recording else self._plain, *args[:-1])
         return found if found is NotImplemented or recording else (found[0], None)

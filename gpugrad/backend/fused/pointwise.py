@@ -98,7 +98,8 @@ def _parameter(value: Any, kind: str, numbers: list[float]) -> str:
 
 def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, list[float]]:
     """The statements that compute one element, and the numbers that go to the kernel as arguments."""
-    lines, numbers = [], []
+    lines: list[str] = []
+    numbers: list[float] = []
     for k, node in enumerate(nodes):
         kind = C_TYPES[_compute(node.dtype).name]
         if node.op == "input":
