@@ -1,4 +1,7 @@
-"""Devices and op samples as parameters: a test that takes ``device`` or ``case`` runs for each."""
+"""Devices and op samples as parameters: a test that takes ``device`` or ``case`` runs for each.
+
+A test's attribute ``cases`` chooses among the samples; ``on_cuda = False`` leaves out CUDA devices.
+"""
 
 import sys
 from pathlib import Path
@@ -17,6 +20,7 @@ def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         wanted = getattr(metafunc.function, "cases", lambda case: True)
         cases = [case for case in CASES if wanted(case)]
-        metafunc.parametrize("case", [*cases, *ON_CUDA(cases)], ids=str)
+        on_cuda = ON_CUDA(cases) if getattr(metafunc.function, "on_cuda", True) else []
+        metafunc.parametrize("case", [*cases, *on_cuda], ids=str)
     elif "device" in metafunc.fixturenames:
         metafunc.parametrize("device", DEVICES)

@@ -82,6 +82,22 @@ def test_gradients_cross_devices():
     close(y.grad, [2.0, 4.0])
 
 
+@two_devices
+@pytest.mark.parametrize("kind", [gg.optim.SGD, gg.optim.Adam, gg.optim.RMSprop])
+def test_optimizers_step_on_the_device_of_their_parameters(kind):
+    weights = []
+    for device in ("cpu", "cuda:1"):
+        gg.manual_seed(0)
+        model = gg.nn.Linear(3, 2).to(device)
+        optimizer = kind(model.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (model(gg.ones(4, 3, device=device)) ** 2).mean().backward()
+            optimizer.step()
+        weights.append(model.weight)
+    close(weights[1], weights[0], 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize("other", ["cpu", pytest.param("cuda:1", marks=two_devices)])
 def test_tensors_of_two_devices_are_not_mixed(other):
     with pytest.raises(RuntimeError, match=f"found at least two devices, cuda:0 and {other}"):
@@ -235,6 +251,13 @@ def test_products_of_every_layout(left, right, dtype):
         close((x, y), before, 0, 0)
 
 
+def test_products_into_given_memory():
+    a, b = xp.arange(6.0).reshape(2, 3), xp.arange(12.0).reshape(3, 4)
+    for out in (xp.empty((2, 4)), xp.empty((4, 2)).T, xp.empty((2, 8))[:, ::2]):
+        assert gemm.matmul(a, b, out) is out
+        close(out, host(a) @ host(b))
+
+
 def test_products_that_do_not_fit():
     for left, right in [((2, 3), (2, 3)), ((3,), (2,)), ((2, 3, 4), (3, 4, 5)), ((), (3,))]:
         with pytest.raises(ValueError, match=r"shape|dimension|inner"):
@@ -316,6 +339,13 @@ def test_plans_are_made_once():
     count = len(gemm._mine.plans)
     gemm.matmul(xp.zeros((32, 48), np.float32), a.T)
     assert len(gemm._mine.plans) == count
+
+
+def test_few_plans_are_kept(monkeypatch):
+    monkeypatch.setattr(gemm, "_MOST_PLANS", 3)
+    for n in range(101, 108):
+        close(gemm.matmul(xp.ones((n, n)), xp.ones((n, n))), np.full((n, n), n))
+        assert len(gemm._mine.plans) <= 3
 
 
 def test_every_thread_has_its_own_plans():

@@ -22,6 +22,9 @@ def test_parts_compute_what_the_whole_does(case, monkeypatch):
         close(gradients(parts, inputs), found, 1e-12, 1e-14)
 
 
+test_parts_compute_what_the_whole_does.on_cuda = False
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", "int32", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(3000,), (50, 60)])
 def test_where_and_masks_of_every_size_of_element(dtype, shape):

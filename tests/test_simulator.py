@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gpugrad.backend import kernels
+from gpugrad.backend import cuda, kernels
 from gpugrad.backend.simulator import compiler, launch, memory, runtime
 from gpugrad.backend.simulator.module import cupy
 
@@ -347,6 +348,20 @@ def test_sanitizers_find_nothing_in_a_correct_kernel():
     code = BUGS["a missing barrier"][0].replace("x[threadIdx.x];\n", "x[threadIdx.x]; __syncthreads();\n", 1)
     done = sanitized("-c", SANITIZED, code)
     assert done.stdout == "nothing found\n", done.stderr
+
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not cuda.simulated(), reason="part of the tests on simulated devices: set GPUGRAD_CUDA_SIM=1")
+def test_the_librarys_kernels_under_sanitizers():
+    tests = [Path(__file__).with_name(name) for name in ("test_kernels.py", "test_random.py")]
+    chosen = "(float32 or kernels_draw) and not affine"
+    options = ["-p", "no:cacheprovider", "-x", "-k", chosen]
+    done = sanitized("-c", WITHOUT_TORCH, *options, *map(str, tests), timeout=1800)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    assert " passed" in done.stdout or "100%" in done.stdout
 
 
 def test_sanitizers_need_their_own_process(monkeypatch):

@@ -113,6 +113,11 @@ def matmul(xp: Any, a: Any, b: Any) -> Any:
         return out
 
 
+def product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``xp.matmul`` as it is on the CPU; on a CUDA device by cuBLASLt, which can be captured."""
+    return np.matmul(a, b, out) if xp is np else gemm.matmul(a, b, out)
+
+
 def axpby(xp: Any, alpha: float, x: Any, beta: float, y: Any, scratch: Any) -> None:
     """``y = alpha * x + beta * y`` in place, in one pass over memory where BLAS has one.
 

@@ -45,6 +45,7 @@ _NOT_SUPPORTED = 15
 _DEFAULT, _RELU, _BIAS, _GELU, _BGRADB = 1, 2, 4, 32, 512  # cublasLtEpilogue_t
 _ACTIVATIONS = {"": 0, "relu": _RELU, "gelu": _GELU}
 _LARGEST_ALIGNMENT = 256
+_MOST_PLANS = 4096
 
 
 class _Switches:
@@ -79,6 +80,8 @@ _SIGNATURES: dict[str, list[Any]] = {
     "cublasLtMatmulDescSetAttribute": [c_void_p, c_int, c_void_p, c_size_t],
     "cublasLtMatrixLayoutCreate": [POINTER(c_void_p), c_int, c_uint64, c_uint64, c_int64],
     "cublasLtMatrixLayoutSetAttribute": [c_void_p, c_int, c_void_p, c_size_t],
+    "cublasLtMatmulDescDestroy": [c_void_p],
+    "cublasLtMatrixLayoutDestroy": [c_void_p],
     "cublasLtMatmulPreferenceCreate": [POINTER(c_void_p)],
     "cublasLtMatmulPreferenceSetAttribute": [c_void_p, c_int, c_void_p, c_size_t],
     "cublasLtMatmulPreferenceDestroy": [c_void_p],
@@ -173,6 +176,12 @@ class _Plan:
             _check(status, f"MatmulAlgoGetHeuristic of {problem}")
         self.algorithm = found
 
+    def free(self) -> None:
+        """Give the descriptors back."""
+        for layout in self.layouts:
+            _library().cublasLtMatrixLayoutDestroy(layout)
+        _library().cublasLtMatmulDescDestroy(self.desc)
+
     @staticmethod
     def _layout(operand: _Operand, dtype: int, batch: int) -> c_void_p:
         rows, columns = (operand.rows, operand.columns) if operand.turned else (operand.columns, operand.rows)
@@ -221,6 +230,10 @@ def workspace(device: int, stream: int) -> Any:
 def _plan(problem: _Problem) -> _Plan:
     plan = _mine.plans.get(problem)
     if plan is None:
+        if len(_mine.plans) >= _MOST_PLANS:
+            for old in _mine.plans.values():  # problems of ever new shapes
+                old.free()
+            _mine.plans.clear()
         handle = _mine.handles.get(problem.device)
         if handle is None:
             handle = _mine.handles[problem.device] = _created("")
@@ -278,7 +291,7 @@ def matmul(a: Any, b: Any, out: Any = None, *, bias: Any = None, activation: str
     """``activation(a @ b + bias)`` of raw arrays on the current CUDA device, batched and broadcast as NumPy's matmul.
 
     Args:
-        out: where to write the result; C-contiguous.
+        out: where to write the result.
         bias: a vector, added to every row.
         activation: ``"relu"``, ``"gelu"`` (the tanh formula) or none.
         sums: a vector that gets the sums of the rows of ``a`` (a bias's gradient, where ``a`` is a gradient turned).
@@ -297,6 +310,9 @@ def matmul(a: Any, b: Any, out: Any = None, *, bias: Any = None, activation: str
         raise ValueError(f"matmul: the inner sizes of {a.shape} and {b.shape} differ")
     batch = np.broadcast_shapes(a2.shape[:-2], b2.shape[:-2])
     shape = (*batch, *((a2.shape[-2],) if a.ndim > 1 else ()), *((b2.shape[-1],) if b.ndim > 1 else ()))
+    if out is not None and not out.flags.c_contiguous:
+        out[...] = matmul(a, b, bias=bias, activation=activation, sums=sums)
+        return out
     if out is None:
         out = xp.empty(shape, a.dtype)
     if not out.size or not a.size:
@@ -319,8 +335,7 @@ def _run(xp: Any, a: Any, b: Any, out: Any, bias: Any, activation: str, sums: An
     a, a_operand = _laid_out(xp, a)
     b, b_operand = _laid_out(xp, b)
     out_operand = _described(out)
-    if out_operand is None or out_operand.turned:
-        raise ValueError("matmul: out must be C-contiguous")
+    assert out_operand is not None
     vector = sums if sums is not None else bias
     device = cuda.current_device()
     problem = _Problem(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import cpu, module_of
+from ..backend import blas, cpu, module_of
 from . import core
 from .core import REGISTRY, as_tensors, op
 from .windows import Ints, named, reach, spatial, working_dtype
@@ -311,7 +311,7 @@ def apply_along(xp, input, /, matrix, dim):
     dtype = working_dtype(input.dtype)
     m = xp.asarray(matrix, dtype=dtype)
     x = x.astype(dtype, copy=False)
-    result = x[:, :, 0] @ m.T if x.shape[2] == 1 else xp.matmul(m, x)
+    result = blas.product(xp, x[:, :, 0], m.T) if x.shape[2] == 1 else blas.product(xp, m, x)
     return result.reshape(_replaced(input, dim, m.shape[0])).astype(input.dtype, copy=False)
 
 

@@ -328,12 +328,14 @@ class FlatOptimizer(Optimizer):
                 work.setdefault(bucket, {})[k] = None
             else:
                 homeless.setdefault((p.dtype, p.device), {})[p] = None
-        for params in homeless.values():
-            bucket = _Bucket(params, buffers, self.state, self._counts, self._scratch)
+        for (_, place), params in homeless.items():
+            with on(place):
+                bucket = _Bucket(params, buffers, self.state, self._counts, self._scratch)
             self._homes.update({p: (bucket, k) for k, p in enumerate(bucket.params)})
             work[bucket] = dict.fromkeys(range(len(bucket.params)))
         for bucket, active in work.items():
-            bucket.run(active, lambda step: self._numbers(group, step), self._update)
+            with on(bucket.device):
+                bucket.run(active, lambda step: self._numbers(group, step), self._update)
 
 
 def effective_gradient(xp: Any, p: Array, g: Array, out: Array, weight_decay: float, maximize: bool) -> Array:

@@ -7,6 +7,7 @@ used there, an algorithm that works only with the alignment it was asked for.
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,11 @@ _ALIGNMENTS = ctypes.c_uint32 * 4
 _objects: dict[int, dict[Any, Any]] = {}
 
 
+_numbers = itertools.count(1)
+
+
 def _new(into: Any, **attributes: Any) -> int:
-    number = len(_objects) + 1
+    number = next(_numbers)
     _objects[number] = attributes
     into._obj.value = number
     return _SUCCESS
@@ -32,6 +36,11 @@ def _new(into: Any, **attributes: Any) -> int:
 
 def _value(handle: Any) -> dict[Any, Any]:
     return _objects[handle.value]
+
+
+def _destroy(handle: Any) -> int:
+    del _objects[handle.value]
+    return _SUCCESS
 
 
 class _Call:
@@ -107,7 +116,7 @@ def _matrices(address: int, layout: dict[Any, Any]) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(flat, (batch, rows, columns), strides)
 
 
-def _numbers(stored: np.ndarray, dtype: int) -> np.ndarray:
+def _decoded(stored: np.ndarray, dtype: int) -> np.ndarray:
     """Stored numbers, in the type they are computed in."""
     if dtype == _BFLOAT16:
         return (stored.astype(np.uint32) << 16).view(np.float32)
@@ -149,7 +158,7 @@ def _matmul(
     factor = alpha._obj.value
 
     def step() -> None:
-        left, right = _numbers(x, dtype), _numbers(y, dtype)
+        left, right = _decoded(x, dtype), _decoded(y, dtype)
         left = left.swapaxes(1, 2) if how.get(3) else left
         right = right.swapaxes(1, 2) if how.get(4) else right
         if epilogue & _BGRADB:
@@ -158,7 +167,7 @@ def _matmul(
             left, right = _tf32(left), _tf32(right)
         result = factor * np.matmul(left, right)
         if epilogue & _BIAS:
-            result = result + _numbers(vector, dtype)[:, None]
+            result = result + _decoded(vector, dtype)[:, None]
         if epilogue & _RELU:
             result = np.maximum(result, 0)
         if epilogue & _GELU:
@@ -182,6 +191,8 @@ class Library:
     cublasLtMatrixLayoutSetAttribute = _Call(_set_attribute)
     cublasLtMatmulPreferenceCreate = _Call(lambda into: _new(into))
     cublasLtMatmulPreferenceSetAttribute = _Call(_set_attribute)
-    cublasLtMatmulPreferenceDestroy = _Call(lambda handle: _SUCCESS)
+    cublasLtMatmulPreferenceDestroy = _Call(_destroy)
+    cublasLtMatmulDescDestroy = _Call(_destroy)
+    cublasLtMatrixLayoutDestroy = _Call(_destroy)
     cublasLtMatmulAlgoGetHeuristic = _Call(_heuristic)
     cublasLtMatmul = _Call(_matmul)
