@@ -123,7 +123,10 @@ class _Plan:
         rules = [(i, *op._rules[name]) for i, name in enumerate(names) if wanted[i] and name in op._rules]
         used = {name for _, _, needs in rules for name in needs}
         if op._joint and any(wanted):
-            used |= set(op._joint[1])
+            if op._joint_needs is None:
+                used |= set(op._joint[1])
+            else:
+                used |= {n for i, name in enumerate(names) if wanted[i] for n in op._joint_needs.get(name, ())}
         if "aux" in used and op.aux_of is not None:
             used |= set(inspect.signature(op.aux_of).parameters) & set(names)
         self.saved_inputs = tuple(i for i, name in enumerate(names) if name in used)
@@ -133,9 +136,9 @@ class _Plan:
         order = [names[i] for i in self.saved_inputs] + (["out"] if self.saves_out else [])
         order += [f"{names[i]}_shape" for i in self.shapes] + (["aux"] if self.uses_aux else []) + list(op.params)
         where = {name: k for k, name in enumerate(order)}
-        self.rules = tuple((i, rule, tuple(where[name] for name in needs)) for i, rule, needs in rules)
+        self.rules: Any = tuple((i, rule, tuple(where[name] for name in needs)) for i, rule, needs in rules)
         if op._joint:
-            self.rules = ((-1, op._joint[0], tuple(where.get(name, -1) for name in op._joint[1])),)
+            self.rules = ((-1, op._joint[0], tuple(where.get(name) for name in op._joint[1])),)
 
 
 class OpNode(Node):
@@ -230,7 +233,7 @@ class OpNode(Node):
         for i, rule, needs in self.plan.rules:
             if i < 0:
                 wanted = [parent is not None and (skip is None or parent in skip) for parent in parents]
-                answers = list(rule(raw, gradient, wanted, *[values[k] for k in needs]))
+                answers = list(rule(raw, gradient, wanted, *[None if k is None else values[k] for k in needs]))
                 return [None if a is None or not wanted[k] else self._fit(a, k) for k, a in enumerate(answers)]
             parent = parents[i]
             if skip is not None and parent not in skip:
@@ -264,7 +267,7 @@ class OpNode(Node):
         for i, rule, needs in self.plan.rules:
             if i < 0:
                 wanted = [parent is not None and (skip is None or parent in skip) for parent in parents]
-                answers = list(rule(taped, gradient, wanted, *[values[k] for k in needs]))
+                answers = list(rule(taped, gradient, wanted, *[None if k is None else values[k] for k in needs]))
             elif skip is None or parents[i] in skip:
                 answers[i] = rule(taped, gradient, *[values[k] for k in needs])
         return [
@@ -335,6 +338,7 @@ class Op:
         self.fused: Callable[..., Any] | None = None
         self._rules: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
         self._joint: tuple[Callable[..., Any], tuple[str, ...]] | None = None
+        self._joint_needs: dict[str, tuple[str, ...]] | None = None
         self._plans: dict[Any, _Plan] = {}
         self.__name__ = self.__qualname__ = name
         self.__doc__ = forward.__doc__
@@ -353,8 +357,16 @@ class Op:
                 raise TypeError(f"op {self.name!r} has no input {name!r}")
             self._rules[name] = (rule, self._check_needs(rule, 2))
 
-    def joint_rule(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """One rule for all inputs: ``rule(F, g, wanted, *what it saves)`` returns a sequence of gradients."""
+    def joint_rule(self, rule: Callable[..., Any] | None = None, **needs: tuple[str, ...]) -> Any:
+        """One rule for all inputs: ``rule(F, g, wanted, *what it saves)`` returns a sequence of gradients.
+
+        Args:
+            needs: what the gradient of each input takes of that; only this is saved, and None handed over for the
+                rest. Without it all is saved.
+        """
+        if rule is None:
+            self._joint_needs = needs
+            return self.joint_rule
         self._joint = (rule, self._check_needs(rule, 3))
         return rule
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas
+from ..backend import blas, gemm, module_of
+from ..engine import sum_to
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .elementwise import add, mul
@@ -279,11 +280,56 @@ def linear(xp, input, weight, bias, /):
     return out
 
 
-linear.rules(
-    input=lambda F, g, weight: F.matmul(g, weight),
-    weight=lambda F, g, input: F.matmul(F.permute(_rows(F, g), (1, 0)), _rows(F, input)),
-    bias=lambda F, g: g,
-)
+@linear.kernel
+def _linear_kernel(input: Any, weight: Any, bias: Any) -> Any:
+    """The product with the bias added by cuBLASLt."""
+    x, w = input.shape, weight.shape
+    if bias is None or not x or len(w) != 2 or x[-1] != w[1] or bias.shape != w[:1]:
+        return NotImplemented
+    if not (input.dtype == weight.dtype == bias.dtype):
+        return NotImplemented
+    return gemm.matmul(input.reshape(math.prod(x[:-1]), w[1]), weight.T, bias=bias).reshape(*x[:-1], w[0])
+
+
+@linear.joint_rule(input=("weight",), weight=("input",))
+def _linear_rule(F, g, wanted, input, weight):
+    answers = [F.matmul(g, weight) if wanted[0] else None, None, g if wanted[2] else None]
+    if wanted[1] and wanted[2]:
+        answers[1:] = F.linear_slopes(g, input)
+    elif wanted[1]:
+        answers[1] = F.matmul(F.permute(_rows(F, g), (1, 0)), _rows(F, input))
+    return answers
+
+
+@op(outputs=2, samples=lambda t: [(t(4, 2), t(4, 3)), (t(2), t(3)), (t(2, 4, 2), t(2, 4, 3))], torch=None)
+def linear_slopes(xp, g, input, /):
+    # The gradients of linear by its weight and its bias.
+    rows = _rows_of(g)
+    return _product(xp, rows.T, _rows_of(input)), sum_to(rows, rows.shape[1:])
+
+
+@linear_slopes.kernel
+def _linear_slopes_kernel(g: Any, input: Any) -> Any:
+    """Both at once, by cuBLASLt."""
+    if g.dtype != input.dtype or g.dtype.kind in "biu":
+        return NotImplemented
+    rows, sums = _rows_of(g), module_of(g).empty(g.shape[-1:], g.dtype)
+    return gemm.matmul(rows.T, _rows_of(input), sums=sums), sums
+
+
+def _rows_of(array: Any) -> Any:
+    return array if array.ndim == 2 else array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+@linear_slopes.joint_rule(g=("input", "g_shape"), input=("g",))
+def _linear_slopes_rule(F, slopes, wanted, g, input, g_shape):
+    weight, bias = slopes
+    answers = [None, None]
+    if wanted[0]:
+        answers[0] = F.expand(bias, g_shape) if weight is None else F.linear(input, weight, bias)
+    if wanted[1] and weight is not None:
+        answers[1] = F.matmul(g, weight)
+    return answers
 
 
 def checked_linear(input: Any, weight: Any, bias: Any = None) -> Any:

@@ -351,7 +351,8 @@ class _DeviceBucket(_Bucket):
             )
             recording.before.append(lambda: self._before_run(group))
         gradients = self._gradients(active)
-        scale, found_inf = (None if t is None else t._data for t in (optimizer.grad_scale, optimizer.found_inf))
+        given = [getattr(optimizer, name, None) for name in ("grad_scale", "found_inf")]
+        scale, found_inf = (None if t is None else t._data for t in given)
         kernels.prepare(
             self.numbers, self.steps, self.lr, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
         )
@@ -391,13 +392,9 @@ class FlatOptimizer(Optimizer):
     A subclass defines ``_buffers``, ``_numbers`` and ``_update``; for a kernel that does it on CUDA, ``_prepare``
     and ``_kernel``.
 
-    Attributes:
-        grad_scale: on CUDA, what the loss was multiplied by: gradients are divided by it; a tensor, or None.
-        found_inf: on CUDA, a tensor that is not 0 when the step is to be left out, or None.
+    On CUDA, where there is a kernel, two attributes count if they are set: ``grad_scale``, a tensor of what
+    the loss was multiplied by, divides the gradients, and ``found_inf``, a tensor, leaves the step out if it is not 0.
     """
-
-    grad_scale: Tensor | None = None
-    found_inf: Tensor | None = None
 
     _counts = True
     _scratch = 2
