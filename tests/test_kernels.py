@@ -10,7 +10,7 @@ from helpers import samples_of
 import gpugrad as gg
 from gpugrad.backend import cuda, kernels, random
 from gpugrad.backend.fused import dropout, indexing, norm, optim, pointwise, reduction, softmax
-from gpugrad.ops import REGISTRY
+from gpugrad.ops import REGISTRY, trace
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
 
@@ -169,13 +169,13 @@ def entropy(array, target, weight, reduction, g):
 def test_cross_entropy_and_its_gradient(dtype, together):
     cases, inputs = [], []
     sizes = [(7, 10), (5, 1003), (2, 40001)]
-    for (count, classes), reduction in itertools.product(sizes, ("mean", "sum", "none")):
+    for (count, classes), how in itertools.product(sizes, ("mean", "sum", "none")):
         array = values((count, classes), dtype, scale=3.0)
         target = np.random.default_rng(classes).integers(0, classes, count)
         target[-1] = 1
-        weight = values((classes,), dtype, shift=3.0) ** 2 if reduction != "sum" else None
-        g = np.asarray(values((count,), dtype) if reduction == "none" else 1.5, dtype)
-        cases.append((array, target, weight, reduction, g))
+        weight = values((classes,), dtype, shift=3.0) ** 2 if how != "sum" else None
+        g = np.asarray(values((count,), dtype) if how == "none" else 1.5, dtype)
+        cases.append((array, target, weight, how, g))
         inputs.append([None if a is None or isinstance(a, str) else on_device(a) for a in cases[-1]])
 
     def work():
@@ -673,3 +673,32 @@ def test_chains_of_mixed_dtypes(together):
     close(kept, exact, half)
     assert np.array_equal(whole.get(), np.trunc(exact).astype(np.int32))
     assert np.array_equal(less.get(), b < a)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_activations_and_their_gradients_are_one_kernel_each(kind, monkeypatch):
+    names = []
+    compiled = kernels.compiled
+    monkeypatch.setattr(kernels, "compiled", lambda code, name: names.append(name) or compiled(code, name))
+    functions = gg.nn.functional
+    for function in (functions.gelu, functions.silu, functions.mish, functions.elu, functions.softplus):
+        found = []
+        for device, enabled in (("cpu", True), ("cuda", True), ("cuda", False)):
+            x = gg.tensor(values((6, 5), np.float32).astype(kind), device=device, requires_grad=True)
+            names.clear()
+            with fusion(enabled):
+                out = function(x)
+                out.backward(gg.full_like(out, 0.5))
+            found.append([a.detach().cpu().numpy().astype(np.float64) for a in (out, x.grad)])
+            assert names == ["fused", "fused"] * (device == "cuda" and enabled)
+        for other in found[1:]:
+            assert np.allclose(found[0], other, atol=TOLERANCES[kind] * 2)
+
+
+def test_rules_that_cannot_be_traced_run_as_they_are():
+    x = on_device(values((6,), SINGLE))
+    assert trace.run(lambda F, g: F.sum(g, (0,), False), x) is NotImplemented
+    assert trace.run(lambda F, g: g if g else -g, x) is NotImplemented
+    assert trace.run(lambda F, g: F.constant(g), x) is NotImplemented
+    assert trace.run(lambda F, g, other: g * other.shape[0], x, x) is NotImplemented
+    assert trace.run(lambda F, g: g * 2, on_device(np.arange(3, dtype=np.uint32))) is NotImplemented

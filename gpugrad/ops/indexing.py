@@ -73,7 +73,7 @@ def take_index_sum(xp, input, /, shape, index):
     arrays = [part for part in index if hasattr(part, "dtype")]
     masks = all(part.dtype.kind == "b" for part in arrays)
     if xp is not np and len(index) == 1 and not masks:
-        rows = index[0].reshape(-1)
+        rows = xp.asarray(index[0]).reshape(-1)
         return sum_rows.on_arrays(input.reshape(rows.size, math.prod(shape[1:])), rows, shape[0]).reshape(shape)
     if masks or xp is not np:
         out = xp.zeros(shape, input.dtype)

@@ -9,7 +9,6 @@ import numpy as np
 from .. import cuda
 from .launch import C_TYPES, NULL, THREADS, alignment, are_plain, run, wide, width
 
-
 BLOCK = 8
 """Elements that one block of the random stream decides about."""
 

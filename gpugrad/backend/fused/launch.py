@@ -101,10 +101,8 @@ def rows(
     limit = min((8 if dtype.itemsize == 8 else 32) // across, 8) // held
     if elements:
         limit = min(limit, elements // across)
-    if packs <= 32 * limit:
-        group = min(32, _power(packs))
-    else:
-        group = min(most, max(64, _power(-(-packs // min(limit, 4)))))
+    in_flight = _power(-(-packs // min(limit, 4)))
+    group = min(32, _power(packs)) if packs <= 32 * limit else min(most, max(64, in_flight))
     each = _power(-(-packs // group))
     if each > limit:
         return Rows(across, 0, LONG_GROUP, count, LONG_GROUP)

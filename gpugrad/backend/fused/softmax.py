@@ -97,7 +97,8 @@ def cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int, reduc
     weights = NULL if weight is None else xp.ascontiguousarray(weight.astype(sums, copy=False))
     losses = xp.empty(target.shape, sums)
     gradient = xp.empty(input.shape, input.dtype) if recording else NULL
-    name, sizes = "cross_entropy", (np.int64(count), np.int32(columns))
+    name = "cross_entropy"
+    sizes: tuple[Any, ...] = (np.int64(count), np.int32(columns))
     if not how.packs:
         name, sizes = "cross_entropy_long", (np.int64(columns),)
     args = (input, target, weights, np.int64(ignore_index), losses, gradient, *sizes)
