@@ -509,6 +509,15 @@ def test_gradient_norm_and_unscaling(dtype, together):
     assert found_inf.get() == 0
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_tiles_end_where_arrays_end(beyond):
+    """A block works on 4096 elements here; what follows the array stays as it is."""
+    size = 4096 + beyond
+    buffer = on_device(np.ones(size + 8, np.float32))
+    optim.rescale(buffer[:size], cuda.cupy().asarray(4.0, np.float32))
+    assert buffer.get().tolist() == [0.25] * size + [1.0] * 8
+
+
 def test_infinite_gradients_are_found(together):
     single = np.dtype("float32")
     arrays = [values((4099,), single) for _ in range(2)]

@@ -357,7 +357,8 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import pytest; sys.exi
 @pytest.mark.skipif(not cuda.simulated(), reason="part of the tests on simulated devices: set GPUGRAD_CUDA_SIM=1")
 def test_the_librarys_kernels_under_sanitizers():
     tests = [Path(__file__).with_name(name) for name in ("test_kernels.py", "test_random.py")]
-    chosen = "(float32 or kernels_draw) and not affine"
+    # One dtype: the others are instances of the same templates.
+    chosen = "kernels_draw or float32 and not (log_ or one_kernel_each or True)"
     options = ["-p", "no:cacheprovider", "-x", "-k", chosen]
     done = sanitized("-c", WITHOUT_TORCH, *options, *map(str, tests), timeout=1800)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
@@ -575,6 +576,23 @@ def test_captured_work_runs_at_launch_only():
         assert x.get().tolist() == expected_x
         assert kept["y"].get().tolist() == expected_y
         assert float(kept["total"]) == total
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_graphs_need_a_pool_of_their_own(own):
+    pool = memory.MemoryPool() if own else memory.default_pool
+    x = cupy.ones(4)
+    with memory.using_allocator(pool.malloc):
+        graph = captured(lambda: cupy.multiply(x + 1, x, out=x))
+    graph.launch()
+    assert x.get().tolist() == [2] * 4
+    y = cupy.ones(4)
+    if own:
+        graph.launch()
+        assert (x + y).get().tolist() == [7] * 4
+    else:
+        with pytest.raises(RuntimeError, match="a pool of its own"):
+            graph.launch()
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def _linear_kernel(input: Any, weight: Any, bias: Any) -> Any:
     x, w = input.shape, weight.shape
     if bias is None or not x or len(w) != 2 or x[-1] != w[1] or bias.shape != w[:1]:
         return NotImplemented
-    if not (input.dtype == weight.dtype == bias.dtype):
+    if not input.size or not (input.dtype == weight.dtype == bias.dtype) or input.dtype.kind in "biu":
         return NotImplemented
     return gemm.matmul(input.reshape(math.prod(x[:-1]), w[1]), weight.T, bias=bias).reshape(*x[:-1], w[0])
 
