@@ -121,9 +121,19 @@ __device__ __forceinline__ A op_round(A x, Nothing) {
     return rint(x);
 }
 
-// Exponents for which the elementwise op has something better than pow.
 template <class A>
 __device__ __forceinline__ A op_pow(A x, A y) {
+    return pow(x, y);
+}
+// For some exponents that are plain numbers the elementwise op has something better, which at -0 and -infinity is
+// something else.
+template <class A>
+struct Plain {
+    A value;
+};
+template <class A>
+__device__ __forceinline__ A op_pow(A x, Plain<A> exponent) {
+    const A y = exponent.value;
     if (y == 2) return x * x;
     if (y == 3) return x * x * x;
     if (y == A(0.5)) return sqrt(x);

@@ -577,6 +577,23 @@ def test_captured_work_runs_at_launch_only():
         assert float(kept["total"]) == total
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_graphs_need_a_pool_of_their_own(own):
+    pool = memory.MemoryPool() if own else memory.default_pool
+    x = cupy.ones(4)
+    with memory.using_allocator(pool.malloc):
+        graph = captured(lambda: cupy.multiply(x + 1, x, out=x))
+    graph.launch()
+    assert x.get().tolist() == [2] * 4
+    y = cupy.ones(4)
+    if own:
+        graph.launch()
+        assert (x + y).get().tolist() == [7] * 4
+    else:
+        with pytest.raises(RuntimeError, match="a pool of its own"):
+            graph.launch()
+
+
 @pytest.mark.parametrize(
     "work",
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas
+from ..backend import blas, gemm
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .elementwise import add, mul
@@ -282,6 +282,17 @@ linear.rules(
     weight=lambda F, g, input: F.matmul(F.permute(_rows(F, g), (1, 0)), _rows(F, input)),
     bias=lambda F, g: g,
 )
+
+
+@linear.kernel
+def _linear_with_epilogue(input, weight, bias):
+    rows, columns = math.prod(input.shape[:-1]), input.shape[-1:]
+    if bias is None or weight.shape[1:] != columns or bias.shape != weight.shape[:1] or not rows:
+        return NotImplemented
+    if not input.dtype == weight.dtype == bias.dtype or input.dtype.kind in "iub":
+        return NotImplemented
+    out = gemm.matmul(input.reshape(rows, *columns), weight.T, bias=bias)
+    return out.reshape(*input.shape[:-1], len(weight))
 
 
 def checked_linear(input: Any, weight: Any, bias: Any = None) -> Any:

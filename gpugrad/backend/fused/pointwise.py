@@ -115,6 +115,8 @@ def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, list[floa
                 args.append(
                     _parameter(operand.params[0] * 1, of, numbers) if operand.op == "number" else f"({of})v{place}"
                 )
+            if node.op == "pow" and nodes[node.operands[1]].op == "number":
+                args[1] = f"Plain<{C_TYPES[into.name]}>{{{args[1]}}}"
             if node.op == "cast":
                 # A cast to 16 bits rounds, unlike the ops.
                 value = f"({C_TYPES[node.dtype.name]}){args[0]}"

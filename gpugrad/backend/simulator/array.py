@@ -390,10 +390,11 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
     if results.made:  # a view can be taken from anywhere
         _check_device(sources)
     if recording is not None and (results.made or changes):
+        made = results.made  # not the arrays: as on a device, a graph keeps no memory from being freed
 
         def step() -> None:
             found = _flat(function(*hosts, **named))
-            for number, into in results.made:
+            for number, into in made:
                 into[...] = found[number]
 
         recording.steps.append(step)

@@ -31,7 +31,7 @@ _KERNEL = re.compile(
 _DYNAMIC_SHARED = re.compile(
     rf"extern\s+__shared__\s+(?:__align__\s*{_PARENTHESES}\s+)?([\w:<>\s]+?)\s+(\w+)\s*\[\s*\]"
 )
-_OPTIMISED = ("-O1",)
+_FAST_TO_COMPILE = ("-O0",)  # tests spend more time on compiling than on running
 _SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 _ALWAYS = ("-fPIC", "-w", "-ffp-contract=off", "-fno-strict-aliasing")
 
@@ -169,7 +169,7 @@ def build(code: str, options: Sequence[str], kernels: Sequence[str]) -> ctypes.C
         raise RuntimeError("GPUGRAD_CUDA_SIM_SANITIZE works in processes that are started with sanitizer_environment()")
     path, version = compiler()
     text = translate(code, kernels)
-    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else _OPTIMISED), *_host_options(options)]
+    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else _FAST_TO_COMPILE), *_host_options(options)]
     if not any("std=" in flag for flag in flags):
         flags.append("-std=c++17")
     key = hashlib.sha256("\0".join([text, version, path, *flags]).encode() + _headers()).hexdigest()[:32]

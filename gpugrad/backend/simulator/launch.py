@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,15 +124,20 @@ class Function:
         held = [self._argument(k, value) for k, value in enumerate(args)]
         pointers = (ctypes.c_void_p * len(held))(*[array.ctypes.data for array in held])
         blocks = [array._memory for array in args if isinstance(getattr(array, "_memory", None), memory.Memory)]
+        watched = [weakref.ref(block) for block in blocks]
+        buffers = [block.buffer for block in blocks]
+        del blocks  # as on a device, a graph keeps no memory from being freed
 
-        def step(_alive: Any = (args, held)) -> None:
+        def step(_alive: Any = (buffers, held)) -> None:
             with _one_at_a_time:
                 error = self._launch(ctypes.byref(how), pointers)
             if error is not None:
                 raise LaunchError(f"kernel {self.name!r}: {error.decode()}")
-            for block in blocks:
+            for reference in watched:
                 try:
-                    block.check()
+                    block = reference()
+                    if block is not None:
+                        block.check()
                 except RuntimeError as found:
                     raise LaunchError(f"kernel {self.name!r}: {found}") from None
 

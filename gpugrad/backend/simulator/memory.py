@@ -125,6 +125,7 @@ class MemoryPool:
         self._used = [0] * runtime.DEVICE_COUNT
         self._total = [0] * runtime.DEVICE_COUNT
         self._limit = [0] * runtime.DEVICE_COUNT
+        self.eager = 0  # allocations outside of captures
         POOLS.add(self)
 
     def malloc(self, size: int) -> MemoryPointer:
@@ -145,6 +146,11 @@ class MemoryPool:
                 self._total[device] = total
             self._used[device] = used
         pointer = MemoryPointer(Memory(size, device, self), 0)
+        recording = runtime.recording()
+        if recording is None:
+            self.eager += 1
+        else:
+            recording.blocks.append((self, weakref.ref(pointer.mem)))
         for hook in _local.hooks:
             hook.malloc_postprocess(
                 device_id=device, size=size, mem_size=block, mem_ptr=pointer.ptr, pmem_id=id(pointer.mem)

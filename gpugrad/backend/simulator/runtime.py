@@ -12,9 +12,12 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .memory import Memory, MemoryPool
 
 DEVICE_COUNT = 2
 
@@ -238,7 +241,7 @@ class Stream:
             raise CUDARuntimeError(
                 "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture"
             )
-        return Graph(recording.steps)
+        return Graph(recording)
 
     def is_capturing(self) -> bool:
         """Whether work is being recorded."""
@@ -281,6 +284,7 @@ class Recording:
         from .memory import LIVE
 
         self.steps: list[Callable[[], None]] = []
+        self.blocks: list[tuple[MemoryPool, Callable[[], Memory | None]]] = []
         self.invalid = False
         self._before = {memory: memory.bytes.copy() for memory in list(LIVE)}
 
@@ -297,8 +301,10 @@ class Recording:
 class Graph:
     """Recorded work, to be run as often as one likes."""
 
-    def __init__(self, steps: list[Callable[[], None]]):
-        self._steps = steps
+    def __init__(self, recording: Recording):
+        self._steps = recording.steps
+        # What was freed while capturing is in its pool again, though every launch writes there.
+        self._lent = {pool: pool.eager for pool, block in recording.blocks if block() is None}
         self.graph = self.graphExec = next(_numbers)
 
     def launch(self, stream: Stream | None = None) -> None:
@@ -306,8 +312,14 @@ class Graph:
 
         Raises:
             CUDARuntimeError: a stream is being captured.
+            RuntimeError: other work may have been given memory that the graph uses; on a GPU nothing would tell.
         """
         refuse_capture()
+        if any(pool.eager != count for pool, count in self._lent.items()):
+            raise RuntimeError(
+                "memory that was freed during the capture went back to its pool, which has served other work since: "
+                "give each graph a pool of its own"
+            )
         with np.errstate(all="ignore"):
             for step in self._steps:
                 step()
