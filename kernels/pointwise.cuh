@@ -225,7 +225,7 @@ __device__ __forceinline__ A op_mish(A x) {
 }
 template <class A>
 __device__ __forceinline__ A op_leaky_relu(A x, A slope) {
-    return x > 0 ? x : x * slope;
+    return x > 0 || slope == 0 ? op_maximum(x, A(0)) : x * slope;
 }
 // Where x is infinite the other branch is 0 times infinity for some parameters, so there is a choice, not a sum.
 template <class A>

@@ -561,11 +561,27 @@ def elementwise_samples():
                 yield op, args
 
 
+def with_odd_values(args):
+    """The arguments, floating-point arrays of one shape with pairs of NaN, infinities and zeros at their end."""
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    if any(a.dtype != np.float32 or a.shape != arrays[0].shape for a in arrays):
+        return args
+    odd = [np.nan, np.inf, -np.inf, 0.0, 1.0, -2.5]
+    pairs = iter(np.meshgrid(odd, odd))
+    return [
+        np.concatenate([a.ravel(), next(pairs).ravel()]).astype(np.float32)
+        if isinstance(a, np.ndarray) and len(arrays) < 3
+        else a
+        for a in args
+    ]
+
+
 def test_every_elementwise_op_as_a_chain(together):
     """All ops of which ``kernels/pointwise.cuh`` has a formula, on their samples, against their forwards."""
     cases = []
     for op, args in elementwise_samples():
         args = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a for a in args]
+        args = with_odd_values(args)
         nodes, arrays, operands = chain_of(op, args)
         params = tuple(args[len(op.inputs) :])
         kinds = [a.dtype for a in arrays]
