@@ -88,13 +88,13 @@ def test_between_it_costs_next_to_nothing_and_under_a_tenth_in_all():
 
     def seconds(look):
         times = []
-        for _ in range(9):
+        for _ in range(15):
             if look:
                 watch.request()
-            start = time.perf_counter()
+            start = time.process_time()  # what other programs do meanwhile does not count
             step()
-            times.append(time.perf_counter() - start)
-        return sorted(times)[4]
+            times.append(time.process_time() - start)
+        return min(times)
 
     plain = seconds(False)
     assert (seconds(True) - plain) / watch.interval < 0.1 * plain
