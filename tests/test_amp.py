@@ -84,17 +84,17 @@ def test_dtypes_and_values_are_those_of_pytorch(name, dtype):
         close(g, t.double().numpy(), 0.1, 0.1)
 
 
-def test_training_in_either_dtype_learns():
+def test_training_in_either_dtype_learns(device):
     for dtype in (None, gg.float16):
         gg.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2))
+        model = nn.Sequential(nn.Linear(4, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2)).to(device)
         optimizer = gg.optim.Adam(model.parameters(), lr=0.02)
-        scaler = GradScaler("cpu", enabled=dtype is not None)
-        x = gg.randn(64, 4)
+        scaler = GradScaler(device, enabled=dtype is not None)
+        x = gg.randn(64, 4, device=device)
         y = (x[:, 0] * x[:, 1] > 0).long()
         for _ in range(150):
             optimizer.zero_grad()
-            with autocast("cpu", dtype):
+            with autocast(device, dtype):
                 loss = F.cross_entropy(model(x), y)
             scaler.scale(loss).backward()
             scaler.step(optimizer)

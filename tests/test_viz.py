@@ -20,8 +20,8 @@ def without_graphviz(monkeypatch):
     monkeypatch.setattr(viz.shutil, "which", lambda name: None)
 
 
-def leaves(*values):
-    return [gg.tensor(v, requires_grad=True) for v in values]
+def leaves(*values, device="cpu"):
+    return [gg.tensor(v, device=device, requires_grad=True) for v in values]
 
 
 def texts(graph):
@@ -38,8 +38,8 @@ def edges(graph):
     return {(names[a], names[b]) for a, b in re.findall(r"(n\d+) -> (n\d+);", graph.dot)}
 
 
-def test_boxes_show_op_dtype_value_and_gradient():
-    x, y, z = leaves(-2.0, 5.0, -4.0)
+def test_boxes_show_op_dtype_value_and_gradient(device):
+    x, y, z = leaves(-2.0, 5.0, -4.0, device=device)
     f = (x + y) * z
     graph = viz.graph(f, {"x": x, "y": y, "z": z, "f": f}, gradients=True)
     assert labels(graph) == {
