@@ -314,3 +314,56 @@ def test_arguments_are_those_of_pytorch():
         assert [p.name for p in a] == [p.name for p in b]
         if theirs is not torch.cuda.amp.autocast:
             assert [p.default for p in a] == [p.default for p in b]
+
+
+# PyTorch's lists for CUDA, in its documentation ("CUDA Op-Specific Behavior").
+ON_CUDA = {
+    "float16": [
+        "matmul",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "einsum",
+        "linear",
+        "conv1d",
+        "conv2d",
+        "attention",
+        "prelu",
+    ],
+    "float32": [
+        "half exp",
+        "half softmax",
+        "half layer_norm",
+        "half sum",
+        "half prod",
+        "half cross_entropy",
+        "half mse_loss",
+        "half l1_loss",
+        "half nll_loss",
+        "half bce logits",
+        "half + float",
+        "cat",
+        "stack",
+        "exp",
+    ],
+    "float64": ["float64 exp"],
+}
+
+
+def test_dtypes_on_cuda(device):
+    if device == "cpu":
+        pytest.skip("the lists of the CPU are compared with PyTorch's")
+    a, b = (gg.tensor(t, device=device, requires_grad=True) for t in numbers())
+    labels = gg.tensor([0, 2, 1], device=device)
+    for dtype, names in ON_CUDA.items():
+        for name in names:
+            with autocast("cuda"):
+                out = CASES[name](gg, F, a, b, labels)
+            assert out.dtype == dtype, name
+            out.sum().backward()
+    assert a.grad.dtype == b.grad.dtype == gg.float32
+    with autocast("cuda"), pytest.raises(RuntimeError, match="unsafe to autocast"):
+        F.binary_cross_entropy((a @ b).sigmoid(), a.detach().sigmoid())
+    with autocast("cpu"):
+        assert (a @ b).dtype == gg.float32
