@@ -1,6 +1,9 @@
 """Mixed precision: which op works in which dtype, beside PyTorch; gradients, the cache, and the scale."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +263,16 @@ def test_state_dicts_several_optimizers_and_optimizers_that_skip_by_themselves()
         scaler.update()
     assert seen == [0.0, 1.0]
     assert not hasattr(alone, "found_inf")
+
+
+def test_the_older_names_can_be_imported():
+    from gpugrad.cuda.amp import GradScaler as Older
+    from gpugrad.cuda.amp import autocast as older
+
+    assert issubclass(Older, GradScaler)
+    assert issubclass(older, autocast)
+    code = "import gpugrad.cuda.amp, gpugrad.amp; gpugrad.cuda.amp.autocast"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_misuse_is_named():
