@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -254,9 +255,6 @@ def manual_seed(seed: int) -> None:
 manual_seed_all = manual_seed
 
 
-def __getattr__(name: str) -> Any:
-    if name == "amp":
-        from .amp import cuda
+from .amp import cuda as amp  # noqa: E402  at the end: it needs what stands above
 
-        return cuda
-    raise AttributeError(f"module 'gpugrad.cuda' has no attribute {name!r}")
+sys.modules[f"{__name__}.amp"] = amp  # for `from gpugrad.cuda.amp import ...`, though this file is no package

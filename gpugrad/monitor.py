@@ -366,7 +366,7 @@ def draw(records: Sequence[Record], folder: str | Path) -> list[Path]:
         if axes.get_legend_handles_labels()[0] and axes is not update:
             beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if axes is each else {}
             axes.legend(fontsize=7, ncols=1 + len(names) // 16 if axes is each else 1, **beside)
-    figure.savefig(paths[0], dpi=110)
+    figure.savefig(paths[0], dpi=90)
 
     columns = min(4, len(names))
     count = -(-len(names) // columns)
@@ -382,7 +382,7 @@ def draw(records: Sequence[Record], folder: str | Path) -> list[Path]:
     for axes in list(figure.axes)[len(names) :]:
         axes.axis("off")
     figure.suptitle(f"gradients at step {steps[-1]}: elements by value", fontsize=10)
-    figure.savefig(paths[1], dpi=110)
+    figure.savefig(paths[1], dpi=90)
     return paths
 
 

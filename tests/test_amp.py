@@ -1,6 +1,9 @@
 """Mixed precision: which op works in which dtype, beside PyTorch; gradients, the cache, and the scale."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,17 +87,17 @@ def test_dtypes_and_values_are_those_of_pytorch(name, dtype):
         close(g, t.double().numpy(), 0.1, 0.1)
 
 
-def test_training_in_either_dtype_learns():
+def test_training_in_either_dtype_learns(device):
     for dtype in (None, gg.float16):
         gg.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2))
+        model = nn.Sequential(nn.Linear(4, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2)).to(device)
         optimizer = gg.optim.Adam(model.parameters(), lr=0.02)
-        scaler = GradScaler("cpu", enabled=dtype is not None)
-        x = gg.randn(64, 4)
+        scaler = GradScaler(device, enabled=dtype is not None)
+        x = gg.randn(64, 4, device=device)
         y = (x[:, 0] * x[:, 1] > 0).long()
         for _ in range(150):
             optimizer.zero_grad()
-            with autocast("cpu", dtype):
+            with autocast(device, dtype):
                 loss = F.cross_entropy(model(x), y)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -262,6 +265,16 @@ def test_state_dicts_several_optimizers_and_optimizers_that_skip_by_themselves()
     assert not hasattr(alone, "found_inf")
 
 
+def test_the_older_names_can_be_imported():
+    from gpugrad.cuda.amp import GradScaler as Older
+    from gpugrad.cuda.amp import autocast as older
+
+    assert issubclass(Older, GradScaler)
+    assert issubclass(older, autocast)
+    code = "import gpugrad.cuda.amp, gpugrad.amp; gpugrad.cuda.amp.autocast"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
 def test_misuse_is_named():
     w = gg.tensor([1.0], requires_grad=True)
     optimizer = gg.optim.SGD([w], lr=0.5)
@@ -314,3 +327,56 @@ def test_arguments_are_those_of_pytorch():
         assert [p.name for p in a] == [p.name for p in b]
         if theirs is not torch.cuda.amp.autocast:
             assert [p.default for p in a] == [p.default for p in b]
+
+
+# PyTorch's lists for CUDA, in its documentation ("CUDA Op-Specific Behavior").
+ON_CUDA = {
+    "float16": [
+        "matmul",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "einsum",
+        "linear",
+        "conv1d",
+        "conv2d",
+        "attention",
+        "prelu",
+    ],
+    "float32": [
+        "half exp",
+        "half softmax",
+        "half layer_norm",
+        "half sum",
+        "half prod",
+        "half cross_entropy",
+        "half mse_loss",
+        "half l1_loss",
+        "half nll_loss",
+        "half bce logits",
+        "half + float",
+        "cat",
+        "stack",
+        "exp",
+    ],
+    "float64": ["float64 exp"],
+}
+
+
+def test_dtypes_on_cuda(device):
+    if device == "cpu":
+        pytest.skip("the lists of the CPU are compared with PyTorch's")
+    a, b = (gg.tensor(t, device=device, requires_grad=True) for t in numbers())
+    labels = gg.tensor([0, 2, 1], device=device)
+    for dtype, names in ON_CUDA.items():
+        for name in names:
+            with autocast("cuda"):
+                out = CASES[name](gg, F, a, b, labels)
+            assert out.dtype == dtype, name
+            out.sum().backward()
+    assert a.grad.dtype == b.grad.dtype == gg.float32
+    with autocast("cuda"), pytest.raises(RuntimeError, match="unsafe to autocast"):
+        F.binary_cross_entropy((a @ b).sigmoid(), a.detach().sigmoid())
+    with autocast("cpu"):
+        assert (a @ b).dtype == gg.float32

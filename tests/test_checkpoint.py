@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import needs_torch, torch
+from helpers import host, needs_torch, torch
 
 import gpugrad as gg
 from gpugrad import nn
@@ -21,15 +21,15 @@ def network(blocks=8, width=32, dropout=0.3):
     )
 
 
-def gradients(how, model=None, width=32, rows=16):
-    model = network(width=width) if model is None else model
+def gradients(how, device="cpu", width=32, rows=16):
+    model = network(width=width).to(device)
     gg.manual_seed(5)
-    x = gg.randn(rows, width, requires_grad=True)
+    x = gg.randn(rows, width, device=device, requires_grad=True)
     out = how(model, x)
     after_forward = gg.get_rng_state().numpy().copy()
     out.square().sum().backward()
     assert np.array_equal(gg.get_rng_state().numpy(), after_forward)
-    return [out.detach().numpy(), x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())]
+    return [host(t) for t in (out, x.grad, *(p.grad for p in model.parameters()))]
 
 
 def assert_same(a, b):
@@ -53,8 +53,8 @@ def nested(model, x):
         nested,
     ],
 )
-def test_gradients_are_the_same_bit_for_bit_dropout_included(how):
-    assert_same(gradients(lambda model, x: model(x)), gradients(how))
+def test_gradients_are_the_same_bit_for_bit_dropout_included(how, device):
+    assert_same(gradients(lambda model, x: model(x), device), gradients(how, device))
 
 
 def test_memory_falls():

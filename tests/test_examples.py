@@ -112,3 +112,13 @@ def test_without_matplotlib_the_figures_are_still_printed(tmp_path, monkeypatch,
         assert done.results
         assert not done.pictures
         assert "pip install 'gpugrad[plot]'" in capsys.readouterr().out
+
+
+def test_the_gallery_is_small_and_names_real_commands():
+    root = FOLDER.parent.parent
+    text = (root / "README.md").read_text()
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert len(pictures) > 10
+    assert {root / picture for picture in pictures} == set((root / ".github/gallery").iterdir())
+    assert sum((root / picture).stat().st_size for picture in pictures) < 1_500_000
+    assert set(re.findall(r"gpugrad examples ([a-z]\w+)", text)) <= set(NAMES)

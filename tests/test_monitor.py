@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+from helpers import host
 
 import gpugrad as gg
 from gpugrad import monitor, nn
@@ -16,11 +17,11 @@ from gpugrad.monitor import GradientMonitor
 from gpugrad.nn.utils import clip_grad
 
 
-def setup(width=16, rows=32, **options):
+def setup(width=16, rows=32, device="cpu", **options):
     gg.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 3))
+    model = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 3)).to(device)
     optimizer = gg.optim.SGD(model.parameters(), lr=0.1)
-    x, y = gg.randn(rows, 8), gg.randint(0, 3, (rows,))
+    x, y = gg.randn(rows, 8, device=device), gg.randint(0, 3, (rows,), device=device)
 
     def step(clip=None):
         optimizer.zero_grad()
@@ -32,12 +33,12 @@ def setup(width=16, rows=32, **options):
     return model, optimizer, step, GradientMonitor(model, optimizer, **options)
 
 
-def test_the_figures_are_those_of_the_gradients_before_clipping():
-    model, _, step, watch = setup(bins=10)
-    weights = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+def test_the_figures_are_those_of_the_gradients_before_clipping(device):
+    model, _, step, watch = setup(bins=10, device=device)
+    weights = {name: host(p).copy() for name, p in model.named_parameters()}
     step(clip=0.01)
-    after = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-    clipped = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    after = {name: host(p).copy() for name, p in model.named_parameters()}
+    clipped = {name: host(p.grad) for name, p in model.named_parameters()}
     (record,) = watch.records
     assert record["step"] == 1
     assert record["clipped_norm"] == pytest.approx(0.01, rel=1e-3)
@@ -88,13 +89,13 @@ def test_between_it_costs_next_to_nothing_and_under_a_tenth_in_all():
 
     def seconds(look):
         times = []
-        for _ in range(9):
+        for _ in range(15):
             if look:
                 watch.request()
-            start = time.perf_counter()
+            start = time.process_time()  # what other programs do meanwhile does not count
             step()
-            times.append(time.perf_counter() - start)
-        return sorted(times)[4]
+            times.append(time.process_time() - start)
+        return min(times)
 
     plain = seconds(False)
     assert (seconds(True) - plain) / watch.interval < 0.1 * plain

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import cuda
-from ..backend import dtypes
+from ..backend import cuda, dtypes
 from ..engine import modes
 from ..ops.core import REGISTRY, autocasting
 from ..tensor import Tensor
@@ -194,7 +193,7 @@ class autocast:
             raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
         if not is_autocast_available(device_type):
             raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}'")
-        if enabled and device_type == "cuda" and not cuda.is_available():
+        if enabled and device_type == "cuda" and not cuda.diagnose().usable:
             warnings.warn("CUDA is not available. Disabling autocast.", stacklevel=2)
             enabled = False
         if dtype is None:

@@ -21,6 +21,7 @@ from . import CommandError
 
 EXTRAS = {
     "plot": ("matplotlib", "curves and pictures"),
+    "bfloat16": ("ml_dtypes", "bfloat16 tensors"),
     "tensorboard": ("tensorboardX", "event files of train --monitor"),
     "torchvision": ("torchvision", "its data sets and transforms"),
     "test": ("pytest", "the tests"),

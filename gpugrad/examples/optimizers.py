@@ -94,7 +94,7 @@ def main(run: Run) -> None:
         axes.plot(1, 1, "k*", markersize=14)
         axes.set(title="400 steps down Rosenbrock's valley to the star", xlabel="x", ylabel="y", ylim=(-0.6, 1.8))
         axes.legend(loc="upper center", fontsize=8, ncols=3)
-        run.save(figure, "optimizers.png")
+        run.save(figure, "optimizers.png", dpi=90)
 
 
 if __name__ == "__main__":
