@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,6 +332,16 @@ def test_products_can_be_captured():
             graph.launch()
             stream.synchronize()
             close(out, np.full((4, 4), 4 * factor))
+
+
+@pytest.mark.parametrize("epilogue", [False, True])
+def test_what_cublaslt_does_not_support_is_left_to_cupy(epilogue, monkeypatch):
+    a, b = xp.arange(6.0, dtype=np.float32).reshape(2, 3), xp.arange(15.0, dtype=np.float32).reshape(3, 5) - 7
+    bias = xp.arange(5.0, dtype=np.float32) if epilogue else None
+    monkeypatch.setattr(gemm, "_plan", lambda problem: SimpleNamespace(supported=False))
+    out = gemm.matmul(a, b, bias=bias, activation="relu" if epilogue else "")
+    expected = host(a) @ host(b)
+    close(out, np.maximum(expected + np.arange(5), 0) if epilogue else expected)
 
 
 def test_plans_are_made_once():
