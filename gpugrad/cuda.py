@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -84,6 +83,3 @@ def manual_seed(seed: int) -> None:
 manual_seed_all = manual_seed
 
 
-from .amp import cuda as amp  # noqa: E402  at the end: it needs what stands above
-
-sys.modules[f"{__name__}.amp"] = amp  # for `from gpugrad.cuda.amp import ...`, though this file is no package
