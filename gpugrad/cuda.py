@@ -82,4 +82,4 @@ def manual_seed(seed: int) -> None:
 
 manual_seed_all = manual_seed
 
-
+from .amp import cuda as amp  # noqa: E402, F401  # at the end: it needs what stands above
