@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -254,7 +253,4 @@ def manual_seed(seed: int) -> None:
 
 manual_seed_all = manual_seed
 
-
-from .amp import cuda as amp  # noqa: E402  at the end: it needs what stands above
-
-sys.modules[f"{__name__}.amp"] = amp  # for `from gpugrad.cuda.amp import ...`, though this file is no package
+from .amp import cuda as amp  # noqa: E402, F401  # at the end: it needs what stands above

@@ -115,7 +115,7 @@ def test_without_matplotlib_the_figures_are_still_printed(tmp_path, monkeypatch,
 
 
 def test_the_gallery_is_small_and_names_real_commands():
-    root = FOLDER.parent.parent
+    root = Path(__file__).parent.parent
     text = (root / "README.md").read_text()
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
     assert len(pictures) > 10

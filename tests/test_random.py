@@ -118,6 +118,7 @@ def on_kernels(monkeypatch):
 
     cuda = random.device("cuda", 0)
     monkeypatch.setattr(random, "resolve", lambda where: cuda)
+    monkeypatch.setattr(random.cuda, "is_capturing", lambda: False)
     monkeypatch.setattr(random, "module_for", lambda where: np)
     monkeypatch.setattr(random, "on", lambda where: threading.Lock())
     monkeypatch.setattr(kernels, "launch", run)
@@ -143,6 +144,7 @@ def test_captured_draws_read_their_offset_from_device_memory(on_kernels, monkeyp
     monkeypatch.setattr(kernels, "launch", lambda *args: recorded.append(args))
     with generator.captured(place) as advance:
         outs = [random.uniform((9,), generator=generator), random.words(3, generator=generator)]
+    drawn = place[1]  # recorded too: each run moves the place on by what it draws
     runs = []
     for seed in (11, 11, 12):
         if seed != generator.initial_seed():
@@ -150,6 +152,7 @@ def test_captured_draws_read_their_offset_from_device_memory(on_kernels, monkeyp
         advance()
         for args in recorded:
             launch(*args)
+        place[1] += drawn
         runs += [out.copy() for out in outs]
     after = generator.get_state()
     monkeypatch.undo()

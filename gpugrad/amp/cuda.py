@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 from ..backend.dtypes import float16
 from . import autocast_mode, grad_scaler
+
+# For `from gpugrad.cuda.amp import ...`: gpugrad.cuda is a file, not a package that Python would look into.
+sys.modules["gpugrad.cuda.amp"] = sys.modules[__name__]
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
 
