@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -333,6 +334,16 @@ def test_products_can_be_captured():
             close(out, np.full((4, 4), 4 * factor))
 
 
+@pytest.mark.parametrize("epilogue", [False, True])
+def test_what_cublaslt_does_not_support_is_left_to_cupy(epilogue, monkeypatch):
+    a, b = xp.arange(6.0, dtype=np.float32).reshape(2, 3), xp.arange(15.0, dtype=np.float32).reshape(3, 5) - 7
+    bias = xp.arange(5.0, dtype=np.float32) if epilogue else None
+    monkeypatch.setattr(gemm, "_plan", lambda problem: SimpleNamespace(supported=False))
+    out = gemm.matmul(a, b, bias=bias, activation="relu" if epilogue else "")
+    expected = host(a) @ host(b)
+    close(out, np.maximum(expected + np.arange(5), 0) if epilogue else expected)
+
+
 def test_plans_are_made_once():
     a = xp.ones((32, 48), np.float32)
     gemm.matmul(a, a.T)
@@ -361,3 +372,28 @@ def test_every_thread_has_its_own_plans():
     for thread in threads:
         thread.join()
     assert results == [27.0] * 60
+
+
+def test_training_follows_the_cpu():
+    """The same seed gives the same weights, batches, dropout masks and, to rounding, losses."""
+    losses = []
+    for device in ("cpu", "cuda"):
+        gg.manual_seed(7)
+        model = gg.nn.Sequential(
+            gg.nn.Linear(12, 32), gg.nn.LayerNorm(32), gg.nn.ReLU(), gg.nn.Dropout(0.2), gg.nn.Linear(32, 5)
+        ).to(device)
+        optimizer = gg.optim.AdamW(model.parameters(), lr=1e-2)
+        x = gg.randn(64, 12, device=device)
+        target = gg.randint(0, 5, (64,), device=device)
+        found = []
+        for _ in range(50):
+            rows = gg.randperm(64, device=device)[:16]
+            loss = gg.nn.functional.cross_entropy(model(x[rows]), target[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            gg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            found.append(loss.item())
+        losses.append(found)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    assert losses[0][-1] < losses[0][0]

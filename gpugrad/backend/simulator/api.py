@@ -7,9 +7,11 @@ makes it anew.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,26 @@ def load() -> dict[str, Any]:
 
 
 def signature(text: str) -> inspect.Signature:
-    """The signature that a parameter list in the file stands for."""
-    scope: dict[str, Any] = {}
-    exec(f"def function({text}): pass", scope)
-    return inspect.signature(scope["function"])
+    """The signature that a parameter list in the file stands for; all defaults in it are None."""
+    args = ast.parse(f"lambda {text}: 0", mode="eval").body.args  # type: ignore[attr-defined]
+    usual = [*args.posonlyargs, *args.args]
+    required = len(usual) - len(args.defaults)
+    found = [
+        Parameter(
+            arg.arg,
+            Parameter.POSITIONAL_ONLY if k < len(args.posonlyargs) else Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if k < required else None,
+        )
+        for k, arg in enumerate(usual)
+    ]
+    if args.vararg:
+        found.append(Parameter(args.vararg.arg, Parameter.VAR_POSITIONAL))
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        given = Parameter.empty if default is None else None
+        found.append(Parameter(arg.arg, Parameter.KEYWORD_ONLY, default=given))
+    if args.kwarg:
+        found.append(Parameter(args.kwarg.arg, Parameter.VAR_KEYWORD))
+    return inspect.Signature(found)
 
 
 def _parameters(function: Any) -> str | None:

@@ -32,7 +32,13 @@ _DYNAMIC_SHARED = re.compile(
     rf"extern\s+__shared__\s+(?:__align__\s*{_PARENTHESES}\s+)?([\w:<>\s]+?)\s+(\w+)\s*\[\s*\]"
 )
 _FAST_TO_COMPILE = ("-O0",)  # tests spend more time on compiling than on running
-_SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+_SANITIZED = (
+    *_FAST_TO_COMPILE,
+    "-g",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+    "-fno-omit-frame-pointer",
+)
 _ALWAYS = ("-fPIC", "-w", "-ffp-contract=off", "-fno-strict-aliasing")
 
 
