@@ -167,15 +167,15 @@ def _signature(value: Any, tensors: list[Tensor]) -> Any:
     )
 
 
-def _map(value: Any, function: Callable[[Tensor], Any], chosen: Callable[[Tensor], bool]) -> Any:
-    """``value`` with ``function`` applied to the tensors in it that are ``chosen``."""
-    if isinstance(value, Tensor):
-        return function(value) if chosen(value) else value
+def _map(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+    """``value`` with ``function`` applied to what is of a ``kind`` in it."""
+    if isinstance(value, kind):
+        return function(value)
     if isinstance(value, tuple | list):
-        items = [_map(item, function, chosen) for item in value]
+        items = [_map(item, kind, function) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {name: _map(item, function, chosen) for name, item in value.items()}
+        return {name: _map(item, kind, function) for name, item in value.items()}
     return value
 
 
@@ -239,10 +239,12 @@ class _Record:
         taken: list[Any] = []
 
         def replace(t: Tensor) -> Tensor:
+            if t._needs_grad:
+                return t
             taken.append(next(copies))
             return taken[-1]
 
-        args, kwargs = _map((args, kwargs), replace, lambda t: not t._needs_grad)
+        args, kwargs = _map((args, kwargs), Tensor, replace)
         self._inputs = [t._data for t in taken]
         self._held = args, kwargs  # whose ids are in the signature
         start = {leaf: leaf._grad for leaf, _ in before.leaves}
@@ -255,11 +257,13 @@ class _Record:
                 leaf._grad = gradient
             raise _explained(error) from error
         self._outputs: list[Any] = []
-        self._result = _map(result, self._output, lambda t: t.device.type == "cuda")
+        self._result = _map(result, Tensor, self._output)
         self._leave_gradients(watch, start)
         self._guard_modules(watch)
 
-    def _output(self, t: Tensor) -> _Slot:
+    def _output(self, t: Tensor) -> Any:
+        if not t.is_cuda:
+            return t
         self._outputs.append(t._data)
         return _Slot(len(self._outputs) - 1)
 
@@ -290,7 +294,8 @@ class _Record:
             leaf._grad = gradient
         if isinstance(self._result, _Slot):
             return Tensor._wrap(self._outputs[0].copy())
-        return _filled(self._result, [Tensor._wrap(array.copy()) for array in self._outputs])
+        tensors = [Tensor._wrap(array.copy()) for array in self._outputs]
+        return _map(self._result, _Slot, lambda slot: tensors[slot.number])
 
 
 class _Slot:
@@ -298,17 +303,6 @@ class _Slot:
 
     def __init__(self, number: int):
         self.number = number
-
-
-def _filled(value: Any, tensors: list[Tensor]) -> Any:
-    if isinstance(value, _Slot):
-        return tensors[value.number]
-    if isinstance(value, tuple | list):
-        items = [_filled(item, tensors) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, dict):
-        return {name: _filled(item, tensors) for name, item in value.items()}
-    return value
 
 
 def _has_gradient(leaf: Any, gradient: Any) -> bool:
