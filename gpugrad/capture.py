@@ -9,13 +9,14 @@ the function reads from Python is fixed by that, except for what is known to cha
 step to step: the learning rate and the step count of the optimizers, the state of the
 random generator, the loss scale, and the contents of the tensors that are passed in.
 What else a record takes for granted (shapes and dtypes, training or evaluation mode,
-which gradients exist, an optimizer's other options) is compared at each call, and where
-it has changed the call is captured anew.
+which gradients exist, an optimizer's other options, what the variables around the function
+are bound to) is compared at each call, and where it has changed the call is captured anew.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import linecache
 import os
 import traceback
@@ -260,6 +261,7 @@ class _Record:
         self._result = _map(result, Tensor, self._output)
         self._leave_gradients(watch, start)
         self._guard_modules(watch)
+        recording.guards.append(_guard_names(function))
 
     def _output(self, t: Tensor) -> Any:
         if not t.is_cuda:
@@ -303,6 +305,31 @@ class _Slot:
 
     def __init__(self, number: int):
         self.number = number
+
+
+def _guard_names(function: Any) -> Callable[[], bool]:
+    """A guard that the variables around a function are bound to what they were; it keeps that alive."""
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
+    names = getattr(function, "__globals__", {})
+    variables = [(name, names[name]) for name in getattr(code, "co_names", ()) if name in names]
+    inner = [(cell, cell.cell_contents) for cell in cells if _is_bound(cell)]
+    return lambda: (
+        all(_is_same(names.get(name), value) for name, value in variables)
+        and all(_is_bound(cell) and _is_same(cell.cell_contents, value) for cell, value in inner)
+    )
+
+
+def _is_bound(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    return a is b or (isinstance(a, _PLAIN) and type(a) is type(b) and a == b)
 
 
 def _has_gradient(leaf: Any, gradient: Any) -> bool:

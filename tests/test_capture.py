@@ -219,6 +219,26 @@ def test_gradients_are_there_after_a_step(cuda):
     assert all(p.grad is not None for p in both[1].model.parameters())
 
 
+def test_variables_around_the_function_may_be_bound_anew(cuda):
+    weight, power = gg.full((3,), 2.0, device=cuda), 1
+
+    @gg.compile
+    def function(x):
+        return (x * weight) ** power
+
+    x = gg.ones(3, device=cuda)
+    for _ in range(4):
+        assert function(x).tolist() == [2.0] * 3
+    weight = gg.full((3,), 5.0, device=cuda)
+    for _ in range(4):
+        assert function(x).tolist() == [5.0] * 3
+    weight.add_(1)
+    power = 2
+    for _ in range(4):
+        assert function(x).tolist() == [36.0] * 3
+    assert len(next(iter(function._variants.values())).records) == 3
+
+
 def test_inputs_that_need_gradients_are_part_of_the_record(cuda):
     image = gg.zeros(2, 12, device=cuda, requires_grad=True)
     optimizer = optim.Adam([image], 0.1)
