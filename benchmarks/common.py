@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ class Worker:
         self._log = open(log or os.devnull, "a")  # noqa: SIM115
         command = ["benchmarks.worker", suite, name, str(threads), json.dumps(settings or {})]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
-        self.process = start(["-m", *command], environment, text=True, **pipes)
+        self.process = start(["-m", *command], environment, **pipes)
         self.version = ""
+        self._read = b""
 
     def answer(self, timeout: float | None = None) -> dict[str, Any]:
         """The next answer.
@@ -52,11 +54,17 @@ class Worker:
             RuntimeError: the process has ended.
         """
         assert self.process.stdout is not None
-        if timeout is not None and not select.select([self.process.stdout], [], [], max(timeout, 0))[0]:
-            raise TimeoutError(f"no answer within {timeout:.0f} s")
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.name} ended with code {self.process.wait()}")
+        until = None if timeout is None else time.monotonic() + timeout
+        # Not by readline, which keeps a second line where select does not see it.
+        while b"\n" not in self._read:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
+                raise TimeoutError
+            part = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not part:
+                raise RuntimeError(f"the process of {self.name} ended with code {self.process.wait()}")
+            self._read += part
+        line, self._read = self._read.split(b"\n", 1)
         found = json.loads(line)
         self.version = found.get("version", self.version)
         return found
@@ -64,7 +72,7 @@ class Worker:
     def send(self, **request: Any) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the answer will tell
-            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
 
     def ask(self, timeout: float | None = None, **request: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ run in the repository's root::
 
     python -m benchmarks gpu --data-dir path/to/mnist --out results --limit 560
 
-``--out`` names the folder for gpu.md (the table), gpu.json (all of it), gpu-curves.png and the logs of what
-failed; both reports are written anew after every result, so that a run that is killed leaves what it found.
+``--out`` names the folder for gpu.md (the table), gpu.json (all of it), gpu-curves.png, gpu.log (what the processes
+printed) and gpu-tests.jsonl (each test). Both reports are written anew after every result, so that a run that is killed
+leaves what it found.
 ``--limit`` is in seconds; parts that are over early leave their time to those that follow. ``--only kernels,steps``
 runs some parts, ``--workloads`` and ``--peers`` some of what these two time. Whatever fails (a peer that is not
 installed, a kernel that does not compile, a step that hangs) stands in the report, and the rest goes on: every part
@@ -66,6 +67,8 @@ class Suite:
         self.smoke: bool = options.smoke
         self.folder = Path(options.out) if options.out else RESULTS
         self.folder.mkdir(parents=True, exist_ok=True)
+        for old in ("gpu.log", "gpu-tests.jsonl"):
+            (self.folder / old).unlink(missing_ok=True)
         self.scratch = Path(tempfile.mkdtemp(prefix="gpugrad-bench-"))
         self.begin = time.monotonic()
         self.lock = threading.RLock()
@@ -87,7 +90,15 @@ class Suite:
         return [name for name in dict.fromkeys(known) if not asked or name in asked.split(",")]
 
     def log(self, name: str) -> Path:
-        return self.folder / "logs" / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log"
+        """Where the output of a process goes, until ``keep_logs``."""
+        return self.scratch / f"{name}.log"
+
+    def keep_logs(self) -> None:
+        """Move the ends of all logs into one."""
+        with open(self.folder / "gpu.log", "a") as kept:
+            for log in sorted(self.scratch.glob("*.log")):
+                kept.write(f"==== {log.stem}\n{log.read_text(errors='replace')[-200_000:]}\n")
+                log.unlink()
 
     def save(self) -> None:
         with self.lock:
@@ -126,9 +137,8 @@ class Racer:
     def send(self, **request: Any) -> None:
         self._sent = time.monotonic()
         if self._worker is None:
-            log = self.suite.log(self.name)
-            log.parent.mkdir(exist_ok=True)
             settings = {"tf32": self.tf32}
+            log = self.suite.log(self.name)
             self._worker = Worker(self.name, os.cpu_count() or 1, log, self._environment, settings, "gpu")
             self._starting = True
         self._worker.send(**request)
@@ -292,14 +302,18 @@ def run_steps(suite: Suite, until: float) -> None:
 def _task(suite: Suite, name: str, until: float, *arguments: str) -> dict[str, Any]:
     """The result of a task of ``gpu_tasks``, or {"error": ...}."""
     log, result = suite.log(name), suite.scratch / f"{name}.json"
-    log.parent.mkdir(exist_ok=True)
     with log.open("w") as out:
         command = ["-m", "benchmarks.gpu_tasks", name, str(result), "--folder", str(suite.folder.resolve()), *arguments]
         ended = end(start(command, stdout=out, stderr=out), max(1, until - time.monotonic()))
     if result.is_file():
         return json.loads(result.read_text())
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] or ["no output"]
-    return {"error": line(lines[-1] if ended else f"took longer than its time; its last line: {lines[-1]}")}
+    last = _last_line(log)
+    return {"error": line(last if ended else f"took longer than its time; its last line: {last}")}
+
+
+def _last_line(log: Path) -> str:
+    lines = [text.strip() for text in log.read_text(errors="replace").splitlines() if text.strip()]
+    return lines[-1] if lines else "no output"
 
 
 def run_task(name: str, suite: Suite, until: float) -> None:
@@ -315,15 +329,16 @@ def _test_files() -> list[str]:
 
 def _pytest(suite: Suite, name: str) -> tuple[list[str], dict[str, str], Path]:
     """Arguments of Python and variables for a run of tests that logs to the file which is returned too."""
-    log = suite.scratch / f"{name}.jsonl"
+    log = suite.folder / f"gpu-{name}.jsonl" if name == "tests" else suite.scratch / f"{name}.jsonl"
     environment = {
-        "GPUGRAD_BENCH_LOG": str(log),
+        "GPUGRAD_BENCH_LOG": str(log.resolve()),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        # What other plugins warn of would be an error, as all warnings are.
+        # Whatever else is installed there must not change how the tests run.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "OMP_NUM_THREADS": "2",
     }
-    options = ["-m", "pytest", "-p", "benchmarks.pytest_log", "-p", "no:cacheprovider", "--tb=short"]
+    # A warning of a newer library says nothing about the device, though in the project's own runs it is an error.
+    options = ["-m", "pytest", "-p", "benchmarks.pytest_log", "-p", "no:cacheprovider", "--tb=short", "-W", "default"]
     if suite.smoke:
         # In the simulator nothing is marked as in need of a GPU.
         return [*options, "tests/test_kernels.py", "-k", "infinities or not_there"], environment, log
@@ -355,14 +370,12 @@ def run_tests(suite: Suite, until: float) -> None:
             command += ["-p", "xdist", "-n", str(max(1, min(8, (os.cpu_count() or 2) // 2)))]
     part = suite.part("tests")
     out = suite.log("tests")
-    out.parent.mkdir(exist_ok=True)
     with out.open("w") as file:
         process = start(command, environment, stdout=file, stderr=file)
         ended = end(process, max(1, until - time.monotonic()))
     part.update(_read_log(log), finished=ended, code=process.returncode if ended else None)
     if part["collected"] is None:
-        lines = [line for line in out.read_text(errors="replace").splitlines() if line.strip()]
-        part["error"] = line(lines[-1] if lines else "no output")
+        part["error"] = line(_last_line(out))
     suite.say(f"tests: {tests_line(part)}")
 
 
@@ -379,18 +392,18 @@ def run_sanitizer(suite: Suite, until: float) -> None:
         command, environment, log = _pytest(suite, kind)
         # With arrays that are allocations of their own: of a pool the tool knows only the whole.
         environment["GPUGRAD_BENCH_NO_POOL"] = "1"
-        # Of racecheck only what can be wrong: it also warns of what is right by the warp's order.
         program = (tool, "--tool", kind, "--report-api-errors", "no", sys.executable)
         out = suite.log(f"sanitizer-{kind}")
-        out.parent.mkdir(exist_ok=True)
         with out.open("w") as file:
             tests = [] if suite.smoke else ["tests/test_kernels.py"]
             process = start([*command, *tests], environment, program, stdout=file, stderr=file)
         processes[kind] = process, log, out
     for kind, (process, log, out) in processes.items():
         ended = end(process, max(1, until - time.monotonic()))
-        tests = {name: value for name, value in _read_log(log).items() if name != "failures"}
-        part["results"][kind] = {"finished": ended, **_sanitizer_found(out.read_text(errors="replace")), "tests": tests}
+        found = part["results"][kind] = {"finished": ended, **_sanitizer_found(out.read_text(errors="replace"))}
+        found["tests"] = _read_log(log)
+        if found["tests"]["collected"] is None:
+            found["first"] = line(_last_line(out))
         suite.say(f"{kind}: {sanitizer_line(part['results'][kind])}")
         suite.save()
 
@@ -445,6 +458,7 @@ def run(options: argparse.Namespace) -> int:
         end_all()
         suite.report["stopped"] = True
         suite.save()
+        suite.keep_logs()
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
@@ -468,6 +482,7 @@ def run(options: argparse.Namespace) -> int:
             until = time.monotonic() + suite.left * weights[k] / max(sum(weights[k:]), 1)
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda name, until=until: _run_part(suite, name, until), names))
+            suite.keep_logs()
     except KeyboardInterrupt:
         suite.report["stopped"] = True
     finally:

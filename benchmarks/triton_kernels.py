@@ -11,7 +11,7 @@ LONGEST = 16384  # elements of a row that a program holds
 
 
 @triton.jit
-def _softmax(x, out, columns, BLOCK: tl.constexpr):
+def _softmax(x, out, columns: tl.constexpr, BLOCK: tl.constexpr):
     start = tl.program_id(0).to(tl.int64) * columns
     at = tl.arange(0, BLOCK)
     inside = at < columns
@@ -21,7 +21,7 @@ def _softmax(x, out, columns, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _softmax_long(x, out, columns, BLOCK: tl.constexpr):
+def _softmax_long(x, out, columns: tl.constexpr, BLOCK: tl.constexpr):
     # Rows have at least BLOCK elements, so that no element of `highest` stays infinite.
     start = tl.program_id(0).to(tl.int64) * columns
     at = tl.arange(0, BLOCK)
@@ -42,7 +42,7 @@ def _softmax_long(x, out, columns, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _layer_norm(x, weight, bias, out, columns, eps, BLOCK: tl.constexpr):
+def _layer_norm(x, weight, bias, out, columns: tl.constexpr, eps, BLOCK: tl.constexpr):
     start = tl.program_id(0).to(tl.int64) * columns
     at = tl.arange(0, BLOCK)
     inside = at < columns
