@@ -46,10 +46,10 @@ from .gpu_report import KERNEL_PEERS, STEP_PEERS, line, render, sanitizer_line, 
 # Groups that run one after the other, each with its share of the time; the parts of a group run side by side.
 PARTS: list[dict[str, int]] = [
     {"kernels": 140},
-    {"steps": 170},
+    {"steps": 190},
     {"mnist": 20},
     {"curves": 20},
-    {"tests": 200, "sanitizer": 200},
+    {"tests": 190, "sanitizer": 190},
 ]
 NEEDS = {"torch.compile": "torch", "torch.cuda.graph": "torch", "gpugrad captured": "gpugrad"}
 # Those whose tests say most about the device; the others follow.
@@ -280,7 +280,7 @@ def run_steps(suite: Suite, until: float) -> None:
     names = suite.chosen(GPU_WORKLOADS, "workloads")
     plan = [(name, tf32) for tf32 in (False, True) for name in names if not tf32 or name in TF32]
     for k, (name, tf32) in enumerate(plan):
-        limit = time.monotonic() + max(0, until - time.monotonic()) / (len(plan) - k) * 1.5
+        limit = time.monotonic() + max(0, until - time.monotonic()) / (len(plan) - k) * 2
         limit = min(limit, until)
         if limit - time.monotonic() < 5:
             part["left_out"] = [f"{n} {'TF32' if t else ''}".strip() for n, t in plan[k:]]
@@ -459,6 +459,7 @@ def run(options: argparse.Namespace) -> int:
         suite.report["stopped"] = True
         suite.save()
         suite.keep_logs()
+        shutil.rmtree(suite.scratch, ignore_errors=True)
         os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)

@@ -76,6 +76,7 @@ def test_a_peer_that_fails_does_not_stop_the_others():
 
 
 def test_a_peer_that_is_not_there_or_hangs_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = argparse.Namespace(out=str(tmp_path), smoke=False, limit=60)
     suite = gpu.Suite(options)
     assert gpu.Racer(suite, "no_such_library").failed == "no_such_library is not installed"
@@ -150,6 +151,7 @@ def test_what_a_memory_checker_says_is_read():
     assert gpu._sanitizer_found("killed")["errors"] is None
 
 
+@pytest.mark.slow
 def test_the_gpu_suite_runs_in_the_simulator(tmp_path):
     if shutil.which("g++") is None:
         pytest.skip("the simulator needs a C++ compiler")
