@@ -31,6 +31,7 @@ import re
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -430,9 +431,9 @@ RUN: dict[str, Callable[[Suite, float], None]] = {
 
 def _driver() -> str | None:
     """The driver's version, which the CUDA runtime does not tell."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"Kernel Module(?: for \S+)?\s+(\d[\d.]+)", Path("/proc/driver/nvidia/version").read_text())
-        return found[1] if found else None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
     return None
 
 

@@ -140,17 +140,14 @@ class Torch(OnGpu, peers.Torch):
 class TorchCompiled(Torch):
     """torch.compile: of a kernel, and of a step's forward and loss (and so their gradients) with CUDA graphs."""
 
-    def __init__(self, threads: int, tf32: bool = False):
-        super().__init__(threads, tf32)
-        import torch._functorch.config
-
-        torch._functorch.config.donated_buffer = False  # it forbids a second backward, which kernels are timed with
-        self.env = gpu_kernels.Env(self.lib, self.device, wrap=self.lib.compile)
-
     def kernel(self, name: str, dtype: str) -> Step | None:
         if name == gpu_kernels.COPY:
             return None
-        self.lib._dynamo.reset()
+        import torch._functorch.config
+
+        torch._functorch.config.donated_buffer = False  # it forbids a second backward, which kernels are timed with
+        torch._dynamo.reset()
+        self.env = gpu_kernels.Env(torch, self.device, wrap=torch.compile)
         return super().kernel(name, dtype)
 
     def _forward(self, function: Callable[..., Any]) -> Callable[..., Any]:
