@@ -465,7 +465,7 @@ def run(options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        device = _task(suite, "probe", time.monotonic() + 60)
+        device = _task(suite, "probe", time.monotonic() + 100)
         if not device.get("usable"):
             print(f"the GPU suite cannot run: {device.get('message') or device.get('error')}", file=sys.stderr)
             return 2
