@@ -155,7 +155,7 @@ def test_what_a_memory_checker_says_is_read():
 def test_the_gpu_suite_runs_in_the_simulator(tmp_path):
     if shutil.which("g++") is None:
         pytest.skip("the simulator needs a C++ compiler")
-    command = [sys.executable, "-m", "benchmarks", "gpu", "--smoke", "--out", str(tmp_path), "--limit", "200"]
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--smoke", "--out", str(tmp_path), "--limit", "1200"]
     chosen = ["--peers", "gpugrad,gpugrad captured", "--workloads", "copy,softmax,mlp-small"]
     environment = {**os.environ, "GPUGRAD_CUDA_SIM": "1"}
     done = subprocess.run([*command, *chosen], cwd=gpu.ROOT, env=environment, capture_output=True, text=True)
