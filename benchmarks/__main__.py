@@ -1,9 +1,9 @@
-"""``python -m benchmarks cpu``: time gpugrad and its peers side by side."""
+"""``python -m benchmarks cpu`` and ``gpu``: time gpugrad and its peers side by side."""
 
 import argparse
 import sys
 
-from . import cpu
+from . import cpu, gpu
 
 
 def main() -> int:
@@ -17,8 +17,25 @@ def main() -> int:
     )
     command.add_argument("--only", default="", help="comma-separated workloads (default: all)")
     command.add_argument("--out", default=None, help="folder for cpu.json and cpu.md (default: benchmarks/results)")
+    command.set_defaults(run=cpu.run)
+    command = commands.add_parser(
+        "gpu",
+        help="everything on a GPU, in ten minutes",
+        description=gpu.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = [name for group in gpu.PARTS for name in group]
+    command.add_argument("--only", default="", help=f"comma-separated parts (default: {','.join(parts)})")
+    command.add_argument("--workloads", default="", help="comma-separated kernels and training steps (default: all)")
+    command.add_argument("--peers", default="", help="comma-separated (default: all that are there)")
+    command.add_argument("--data-dir", help="folder with MNIST's original files (default: the bundled subset)")
+    command.add_argument("--out", default=None, help="folder for the report (default: benchmarks/results)")
+    command.add_argument("--limit", type=float, default=560, help="seconds for everything (default: 560)")
+    command.add_argument("--commit", help="what the report names as the commit, where git cannot tell")
+    command.add_argument("--smoke", action="store_true", help="tiny sizes, to see that everything runs")
+    command.set_defaults(run=gpu.run)
     options = parser.parse_args()
-    return cpu.run(options)
+    return options.run(options)
 
 
 if __name__ == "__main__":

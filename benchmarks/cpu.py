@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -18,57 +17,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .common import RESULTS, ROOT, Worker, commit, machine
 from .workloads import CHAIN, WORKLOADS
 
 PEERS = ("gpugrad", "torch", "jax", "autograd", "pydynet", "numpy")
-ROOT = Path(__file__).resolve().parent.parent
 
 
-class Worker:
-    """A peer's process."""
-
-    def __init__(self, name: str, threads: int):
-        environment = dict(os.environ, JAX_PLATFORMS="cpu")
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            environment[variable] = str(threads)
-        self.name = name
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        self.version = self._read()["version"]
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.name} ended with code {self.process.wait()}")
-        return json.loads(line)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+def _worker(name: str, threads: int) -> Worker:
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    worker = Worker(name, threads, environment={"JAX_PLATFORMS": "cpu", **dict.fromkeys(variables, str(threads))})
+    if "error" in (found := worker.answer()):
+        raise RuntimeError(f"{name}: {found['error']}")
+    return worker
 
 
 def _time_workload(workload: str, peers: list[str], options: argparse.Namespace) -> dict[str, Any]:
     workers = []
     try:
         for name in peers:
-            worker = Worker(name, options.threads)
+            worker = _worker(name, options.threads)
             built = worker.ask(do="build", workload=workload)
             if "error" in built:
                 print(f"  {name}: {built['error']}", file=sys.stderr)
@@ -178,20 +145,6 @@ def _table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT)
-    return done.stdout.strip() or "unknown"
-
-
-def _machine() -> str:
-    try:
-        with open("/proc/cpuinfo") as info:
-            model = next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
-
-
 def run(options: argparse.Namespace) -> int:
     """Time everything asked for; print the table and write it beside its JSON."""
     asked = options.peers.split(",")
@@ -207,7 +160,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{name} is not installed: left out", file=sys.stderr)
     versions = {}
     for name in peers:
-        worker = Worker(name, options.threads)
+        worker = _worker(name, options.threads)
         versions[name] = worker.version
         worker.close()
     results = {}
@@ -220,16 +173,16 @@ def run(options: argparse.Namespace) -> int:
         if workload == "chain" and (overhead := _overhead(results["chain"])):
             results["overhead"] = overhead
     report = {
-        "machine": _machine(),
+        "machine": machine(),
         "python": platform.python_version(),
         "threads": options.threads,
         "rounds": options.rounds,
-        "commit": _commit(),
+        "commit": commit(),
         "versions": versions,
         "peers": peers,
         "results": results,
     }
-    folder = Path(options.out) if options.out else ROOT / "benchmarks" / "results"
+    folder = Path(options.out) if options.out else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     table = _table(report)
     (folder / "cpu.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .workloads import CHAIN, LENET_BATCH, MLPS
+from .workloads import TransformerSizes as Sizes
 
 Step = Callable[[], Any]
 
@@ -24,19 +26,46 @@ def _lenet_data() -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((LENET_BATCH, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, LENET_BATCH)
 
 
+def _transformer_data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, Sizes.vocabulary, (Sizes.batch, Sizes.length + 1))
+    return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]).reshape(-1)
+
+
 class Peer:
     version = ""
+
+    def warm(self, step: Step) -> float:
+        """Seconds until a new step has run."""
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+
+    def time(self, step: Step, count: int) -> list[float]:
+        """Seconds that a step takes, several times."""
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        return times
+
+    def check(self) -> None:
+        """Raise an error if nothing more can be run in this process."""
 
     def build(self, workload: str) -> Step | None:
         """A function that runs one step of the workload; None if this peer has no such thing."""
         if workload in MLPS:
             return self.mlp(workload)
-        return {"lenet": self.lenet, "chain": self.chain}[workload]()
+        return {"lenet": self.lenet, "transformer": self.transformer, "chain": self.chain}[workload]()
 
     def mlp(self, name: str) -> Step | None:
         return None
 
     def lenet(self) -> Step | None:
+        return None
+
+    def transformer(self) -> Step | None:
         return None
 
     def chain(self) -> Step | None:
@@ -47,19 +76,31 @@ class TorchLike(Peer):
     """gpugrad and PyTorch run this very code."""
 
     lib: Any
+    device = "cpu"
+    adam_options: dict[str, Any] = {}
 
     def _trainer(self, model: Any, x: np.ndarray, y: np.ndarray) -> Step:
         lib = self.lib
-        inputs, targets = lib.from_numpy(x), lib.from_numpy(y)
-        optimizer = lib.optim.Adam(model.parameters(), lr=1e-3)
+        model = model.to(self.device)
+        inputs, targets = lib.from_numpy(x).to(self.device), lib.from_numpy(y).to(self.device)
+        optimizer = lib.optim.Adam(model.parameters(), lr=1e-3, **self.adam_options)
         loss_function = lib.nn.CrossEntropyLoss()
+        forward = self._forward(lambda inputs, targets: loss_function(model(inputs), targets))
 
-        def step() -> None:
+        def step(inputs: Any, targets: Any) -> None:
             optimizer.zero_grad()
-            loss_function(model(inputs), targets).backward()
+            forward(inputs, targets).backward()
             optimizer.step()
 
-        return step
+        return self._step(step, inputs, targets)
+
+    def _forward(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What computes the loss."""
+        return function
+
+    def _step(self, step: Callable[..., Any], inputs: Any, targets: Any) -> Step:
+        """What runs a step."""
+        return lambda: step(inputs, targets)
 
     def mlp(self, name: str) -> Step:
         nn = self.lib.nn
@@ -78,6 +119,9 @@ class TorchLike(Peer):
         )
         return self._trainer(model, *_lenet_data())
 
+    def transformer(self) -> Step:
+        return self._trainer(_transformer(self.lib), *_transformer_data())
+
     def chain(self) -> Step:
         lib = self.lib
         x = lib.ones(4, requires_grad=True)
@@ -92,6 +136,30 @@ class TorchLike(Peer):
             x.grad = None
 
         return step
+
+
+def _transformer(lib: Any) -> Any:
+    nn = lib.nn
+
+    class LanguageModel(nn.Module):
+        """The next token at each place; (N, L) to (N L, vocabulary)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = nn.Embedding(Sizes.vocabulary, Sizes.width)
+            self.places = nn.Parameter(lib.zeros(Sizes.length, Sizes.width))
+            sizes = Sizes.width, Sizes.heads, Sizes.hidden
+            layer = nn.TransformerEncoderLayer(*sizes, 0.0, "gelu", batch_first=True, norm_first=True)
+            self.layers = nn.TransformerEncoder(layer, Sizes.layers, enable_nested_tensor=False)
+            self.norm = nn.LayerNorm(Sizes.width)
+            self.head = nn.Linear(Sizes.width, Sizes.vocabulary)
+            self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(Sizes.length))
+
+        def forward(self, tokens: Any) -> Any:
+            h = self.layers(self.tokens(tokens) + self.places, mask=self.mask, is_causal=True)
+            return self.head(self.norm(h)).reshape(-1, Sizes.vocabulary)
+
+    return LanguageModel()
 
 
 class Gpugrad(TorchLike):
@@ -125,6 +193,8 @@ def _mlp_parameters(sizes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 class Jax(Peer):
+    waits = True  # for each step, which costs nothing on a CPU
+
     def __init__(self, threads: int):
         import jax
 
@@ -154,9 +224,12 @@ class Jax(Peer):
         params = [jnp.asarray(p) for p in parameters]
         state = [params, [jnp.zeros_like(p) for p in params], [jnp.zeros_like(p) for p in params], jnp.float32(0)]
         inputs, targets = jnp.asarray(x), jnp.asarray(y)
+        self.state = state
 
         def step() -> None:
-            state[:] = jax.block_until_ready(compiled(tuple(state), inputs, targets))
+            state[:] = compiled(tuple(state), inputs, targets)
+            if self.waits:
+                jax.block_until_ready(state)
 
         return step
 
@@ -190,6 +263,42 @@ class Jax(Peer):
             return h @ p[8] + p[9]
 
         return self._trainer(forward, parameters, *_lenet_data())
+
+    def transformer(self) -> Step:
+        jax = self.jax
+        jnp = jax.numpy
+        rng = np.random.default_rng(1)
+        width, hidden, heads = Sizes.width, Sizes.hidden, Sizes.heads
+
+        def norm() -> list[np.ndarray]:
+            return [np.ones(width, np.float32), np.zeros(width, np.float32)]
+
+        def linear(n_in: int, n_out: int) -> list[np.ndarray]:
+            return [_he(rng, n_in, n_out), np.zeros(n_out, np.float32)]
+
+        parameters = [_he(rng, Sizes.vocabulary, width), np.zeros((Sizes.length, width), np.float32)]
+        for _ in range(Sizes.layers):
+            parameters += [*norm(), *linear(width, 3 * width), *linear(width, width)]
+            parameters += [*norm(), *linear(width, hidden), *linear(hidden, width)]
+        parameters += [*norm(), *linear(width, Sizes.vocabulary)]
+
+        def normalize(h: Any, weight: Any, bias: Any) -> Any:
+            centred = h - h.mean(-1, keepdims=True)
+            return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
+
+        def forward(p: Any, x: Any) -> Any:
+            h = p[0][x] + p[1]
+            split = (*x.shape, heads, width // heads)
+            for k in range(2, 2 + 12 * Sizes.layers, 12):
+                q, key, v = jnp.split(normalize(h, *p[k : k + 2]) @ p[k + 2] + p[k + 3], 3, -1)
+                q, key, v = q.reshape(split), key.reshape(split), v.reshape(split)
+                attended = jax.nn.dot_product_attention(q, key, v, is_causal=True)
+                h = h + attended.reshape(h.shape) @ p[k + 4] + p[k + 5]
+                inner = jax.nn.gelu(normalize(h, *p[k + 6 : k + 8]) @ p[k + 8] + p[k + 9], approximate=False)
+                h = h + inner @ p[k + 10] + p[k + 11]
+            return (normalize(h, *p[-4:-2]) @ p[-2] + p[-1]).reshape(-1, Sizes.vocabulary)
+
+        return self._trainer(forward, parameters, *_transformer_data())
 
 
 class Autograd(Peer):

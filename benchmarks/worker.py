@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import Any
 
 
@@ -21,41 +20,44 @@ def memory(field: str) -> int:
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a peer prints must not mix with the answers
-    from . import peers
-
-    peer = peers.PEERS[sys.argv[1]](int(sys.argv[2]))
-    baseline = memory("VmRSS")
-    step: Any = None
+    suite, name, threads, settings = sys.argv[1:]
+    if suite == "gpu":
+        from .gpu_peers import PEERS
+    else:
+        from .peers import PEERS
 
     def answer(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
+    try:
+        peer = PEERS[name](int(threads), **json.loads(settings))
+    except Exception as error:
+        answer({"error": _said(error)})
+        return
+    baseline = memory("VmRSS")
+    step: Any = None
     answer({"ready": True, "version": peer.version})
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if request["do"] == "build":
+                step = None  # so that its memory is free
                 step = peer.build(request["workload"])
-                if step is None:
-                    answer({"missing": True})
-                    continue
-                first = time.perf_counter()
-                step()
-                answer({"first": time.perf_counter() - first})
+                answer({"missing": True} if step is None else {"first": peer.warm(step)})
             elif request["do"] == "memory":
                 for _ in range(request["steps"]):
                     step()
                 answer({"peak": memory("VmHWM") - baseline, "imported": baseline})
             else:
-                times = []
-                for _ in range(request["steps"]):
-                    start = time.perf_counter()
-                    step()
-                    times.append(time.perf_counter() - start)
-                answer({"times": times})
+                answer({"times": peer.time(step, request["steps"])})
         except Exception as error:  # the orchestrator reports it and goes on
-            answer({"error": f"{type(error).__name__}: {error}"})
+            answer({"error": _said(error)})
+            peer.check()
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":
