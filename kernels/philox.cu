@@ -1,34 +1,6 @@
-// The CUDA twin of gpugrad/backend/random.py: Philox4x64-10 (Salmon et al., "Parallel random numbers: as
-// easy as 1, 2, 3", SC 2011). Block b of a stream is the cipher of the counter (b, 0, 0, 0) under the key
-// (seed, 0): four 64-bit words. One thread makes one block at a time and everything drawn from it.
-
-typedef unsigned long long u64;
-typedef unsigned int u32;
-typedef long long i64;
-
-struct Block {
-    u64 word[4];
-};
-
-__device__ inline Block philox(u64 counter, u64 seed) {
-    u64 c0 = counter, c1 = 0, c2 = 0, c3 = 0, k0 = seed, k1 = 0;
-    for (int round = 0; round < 10; ++round) {
-        const u64 low0 = 0xD2E7470EE14C6C93ull * c0, high0 = __umul64hi(0xD2E7470EE14C6C93ull, c0);
-        const u64 low1 = 0xCA5A826395121157ull * c2, high1 = __umul64hi(0xCA5A826395121157ull, c2);
-        c0 = high1 ^ c1 ^ k0;
-        c1 = low1;
-        c2 = high0 ^ c3 ^ k1;
-        c3 = low0;
-        k0 += 0x9E3779B97F4A7C15ull;
-        k1 += 0xBB67AE8584CAA73Bull;
-    }
-    return {{c0, c1, c2, c3}};
-}
-
-// The k-th 32-bit half of a block, low halves first.
-__device__ inline u32 half(const Block& block, int k) {
-    return (u32)(block.word[k / 2] >> (32 * (k % 2)));
-}
+// The CUDA twin of gpugrad/backend/random.py: one thread makes one block of the stream at a time and everything
+// drawn from it.
+#include "philox.cuh"
 
 template <class T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
@@ -83,7 +55,7 @@ extern "C" __global__ void uniform_float32(u64 seed, u64 offset, const u64* plac
                                            u32 shift, float factor, float low, float last) {
     draw<8>(seed, offset, place, n, out, [=](const Block& block, float* to) {
         for (int k = 0; k < 8; ++k) {
-            const float x = __fadd_rn(__fmul_rn((float)(half(block, k) >> shift), factor), low);
+            const float x = __fadd_rn(__fmul_rn((float)(half_word(block, k) >> shift), factor), low);
             to[k] = x < last ? x : last;
         }
     });
@@ -103,8 +75,8 @@ extern "C" __global__ void normal_float32(u64 seed, u64 offset, const u64* place
                                           float std) {
     draw<8>(seed, offset, place, n, out, [=](const Block& block, float* to) {
         for (int k = 0; k < 8; k += 2) {
-            const float u = (float)(half(block, k) & 0x7fffffffu) * 0x1p-31f + 0x1p-32f;
-            box_muller(u, (float)(half(block, k + 1) >> 8) * (6.2831853071795864f * 0x1p-24f), mean, std, to + k);
+            const float u = (float)(half_word(block, k) & 0x7fffffffu) * 0x1p-31f + 0x1p-32f;
+            box_muller(u, (float)(half_word(block, k + 1) >> 8) * (6.2831853071795864f * 0x1p-24f), mean, std, to + k);
         }
     });
 }
@@ -121,7 +93,7 @@ extern "C" __global__ void normal_float64(u64 seed, u64 offset, const u64* place
 
 extern "C" __global__ void below(u64 seed, u64 offset, const u64* place, i64 n, bool* out, u64 threshold) {
     draw<8>(seed, offset, place, n, out, [=](const Block& block, bool* to) {
-        for (int k = 0; k < 8; ++k) to[k] = half(block, k) < threshold;
+        for (int k = 0; k < 8; ++k) to[k] = half_word(block, k) < threshold;
     });
 }
 

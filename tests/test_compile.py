@@ -174,7 +174,18 @@ def philox():
     yield from ("words", "below", "integers", "uniform_float32", "uniform_float64", "normal_float32", "normal_float64")
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, optim, philox)}
+def dropout():
+    yield from (f"dropout<{c}, {width}>" for dtype, c in TYPES.items() for width in widths(dtype))
+
+
+def index():
+    yield from ("sort_count", "sort_scan", "sort_move", "segments", "sort_keys<int>", "sort_keys<long long>")
+    for dtype, c in TYPES.items():
+        yield from (f"sum_segments<{c}, {width}>" for width in widths(dtype))
+        yield from (f"take_rows<{c}, long long, {width}>" for width in widths(dtype))
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox)}
 
 
 def check_usage(found):

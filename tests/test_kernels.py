@@ -8,9 +8,9 @@ import pytest
 from helpers import samples_of
 
 import gpugrad as gg
-from gpugrad.backend import cuda, kernels
-from gpugrad.backend.fused import norm, optim, pointwise, reduction, softmax
-from gpugrad.ops import REGISTRY
+from gpugrad.backend import cuda, kernels, random
+from gpugrad.backend.fused import dropout, indexing, norm, optim, pointwise, reduction, softmax
+from gpugrad.ops import REGISTRY, trace
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
 
@@ -307,6 +307,7 @@ def test_what_kernels_leave_to_the_generic_forward():
     ints = cuda.cupy().zeros((6, 8), np.int64)
     empty = cuda.cupy().zeros((0, 8), np.float32)
     for wrong in (x.T, x[::2], ints, empty):
+        assert indexing.take_rows(wrong, ints) is NotImplemented
         assert softmax.softmax(wrong, 1) is NotImplemented
         assert softmax.log_softmax_slope(wrong, wrong, 1) is NotImplemented
         assert norm.standardize(wrong, None, None, (1,), 1e-5, True, True) is NotImplemented
@@ -335,6 +336,82 @@ def test_ops_use_the_kernels_and_fusion_turns_them_off(monkeypatch):
     assert calls == []
     gg.nn.functional.layer_norm(x, (5,)).softmax(1).sum().backward()
     assert {"norm", "softmax", "reduce"} <= set(calls)
+
+
+# Rows picked, and summed where they fall
+
+SUMS = [(1, 1, 1), (6, 3, 4), (300, 5, 7), (5000, 1, 70000), (4100, 8, 3), (64, 1000, 300)]
+
+
+def test_sums_of_rows(dtype, together):
+    """Few and many rows for each place, more places than one digit of the sort has, negative ones, unaligned rows."""
+    cases = []
+    for k, (size, columns, count) in enumerate(SUMS if dtype == np.float32 else SUMS[2:4]):
+        places = np.random.default_rng(k).integers(-count, count, size)
+        cases.append((values((size, columns), dtype), places.astype(np.int32 if k % 2 else np.int64), count))
+    given = [(on_device(rows, True), on_device(places), count) for rows, places, count in cases]
+    outs = together(lambda: [[indexing.sum_rows(*each) for _ in range(2)] for each in given])
+    for (rows, places, count), (out, again) in zip(cases, outs, strict=True):
+        expected = np.zeros((count, rows.shape[1]))
+        np.add.at(expected, places, rows.astype(np.float64))
+        close(out, expected, dtype, 4)
+        assert out.get().tobytes() == again.get().tobytes()
+
+
+def test_rows_are_picked(dtype, together):
+    cases = []
+    for count, columns, size in ((5, 3, 7), (300, 64, 20)):
+        cases.append((values((count, columns), dtype), np.random.default_rng(size).integers(0, count, (size, 2))))
+    given = [[on_device(a) for a in case] for case in cases]
+    outs = together(lambda: [indexing.take_rows(*each) for each in given])
+    for (rows, places), out in zip(cases, outs, strict=True):
+        assert np.array_equal(out.get(), rows[places])
+
+
+def test_a_row_that_is_not_there_is_nan(together):
+    rows = on_device(values((4, 3), np.float32))
+    places = on_device(np.array([0, 4, -1, 3]))
+    out = together(lambda: indexing.take_rows(rows, places)).get()
+    assert np.isnan(out).all(1).tolist() == [False, True, True, False]
+
+
+# Dropout
+
+
+def test_dropout_draws_the_mask_that_the_cpu_draws(dtype, together):
+    sizes = ((1,), (7, 9), (3, 1024), (5000,)) if dtype == np.float32 else ((7, 9), (3, 1024))
+    arrays = [values(size, dtype, shift=5.0) for size in sizes]
+    place = cuda.cupy().asarray(np.array([9, 100], np.uint64))
+    given = [on_device(a, a.ndim == 1) for a in arrays]
+
+    def work():
+        outs = []
+        for x in given:
+            outs.append(dropout.dropout(x, 9, 103, None, 3 << 30, 4 / 3))
+            # Under replay the seed and the first block are read from device memory.
+            outs.append(dropout.dropout(x, 0, 3, place, 3 << 30, 4 / 3))
+        return outs
+
+    outs = together(work)
+    for array, out, again in zip(arrays, outs[::2], outs[1::2], strict=True):
+        mask = random.bernoulli_mask(array.shape, 0.75, "cpu", random.at(9, 103, None))
+        close(out, np.where(mask, array.astype(np.float64) * (4 / 3), 0), dtype)
+        assert np.array_equal(out.get(), again.get())
+
+
+def test_dropout_and_its_gradient_agree_with_the_cpu():
+    grads = {}
+    for device, enabled in (("cpu", True), ("cuda", True), ("cuda", False)):
+        gg.manual_seed(3)
+        x = gg.tensor(values((17, 5), np.float32), device=device, requires_grad=True)
+        with fusion(enabled):
+            out = gg.nn.functional.dropout(gg.nn.functional.dropout(x, 0.25), 0.5)
+            (grad,) = gg.autograd.grad(out.sum(), x, create_graph=True)
+            grads[device, enabled] = [a.detach().cpu().numpy() for a in (out, grad)]
+    first, *others = grads.values()
+    for other in others:
+        assert np.allclose(first[0], other[0])
+        assert np.array_equal(first[1], other[1])
 
 
 # Optimizers
@@ -596,3 +673,32 @@ def test_chains_of_mixed_dtypes(together):
     close(kept, exact, half)
     assert np.array_equal(whole.get(), np.trunc(exact).astype(np.int32))
     assert np.array_equal(less.get(), b < a)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_activations_and_their_gradients_are_one_kernel_each(kind, monkeypatch):
+    names = []
+    compiled = kernels.compiled
+    monkeypatch.setattr(kernels, "compiled", lambda code, name: names.append(name) or compiled(code, name))
+    functions = gg.nn.functional
+    for function in (functions.gelu, functions.silu, functions.mish, functions.elu, functions.softplus):
+        found = []
+        for device, enabled in (("cpu", True), ("cuda", True), ("cuda", False)):
+            x = gg.tensor(values((6, 5), np.float32).astype(kind), device=device, requires_grad=True)
+            names.clear()
+            with fusion(enabled):
+                out = function(x)
+                out.backward(gg.full_like(out, 0.5))
+            found.append([a.detach().cpu().numpy().astype(np.float64) for a in (out, x.grad)])
+            assert names == ["fused", "fused"] * (device == "cuda" and enabled)
+        for other in found[1:]:
+            assert np.allclose(found[0], other, atol=TOLERANCES[kind] * 2)
+
+
+def test_rules_that_cannot_be_traced_run_as_they_are():
+    x = on_device(values((6,), SINGLE))
+    assert trace.run(lambda F, g: F.sum(g, (0,), False), x) is NotImplemented
+    assert trace.run(lambda F, g: g if g else -g, x) is NotImplemented
+    assert trace.run(lambda F, g: F.constant(g), x) is NotImplemented
+    assert trace.run(lambda F, g, other: g * other.shape[0], x, x) is NotImplemented
+    assert trace.run(lambda F, g: g * 2, on_device(np.arange(3, dtype=np.uint32))) is NotImplemented

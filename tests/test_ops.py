@@ -210,7 +210,7 @@ def test_raw_and_recorded_calls_compute_the_same(case):
         close(a, b, 0, 0)
 
 
-@only(lambda case: case.op.kernels)
+@only(lambda case: case.op.fused)
 def test_fused_kernels_compute_what_the_generic_forward_does(case):
     for dtype in (gg.float32, gg.float64):
         inputs = case.inputs(dtype)

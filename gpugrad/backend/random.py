@@ -163,6 +163,20 @@ class Generator:
                 blocks, self._offset, self._place = self._offset, before, None
 
 
+def reserve(blocks: int, generator: Generator | None = None) -> tuple[int, int, Any]:
+    """Take some blocks of the stream, for a kernel that draws by itself: seed, first block, and ``place`` or None."""
+    generator = default_generator if generator is None else generator
+    with generator._lock:
+        return *generator._take(blocks), generator._place
+
+
+def at(seed: int, offset: int, place: Any) -> Generator:
+    """A generator whose next draws are those that were reserved."""
+    generator = _restore(Generator, "cpu", seed, offset)
+    generator._place = place
+    return generator
+
+
 def _restore(kind: type[Generator], where: str, seed: int, offset: int) -> Generator:
     generator = kind(where)
     generator._seed, generator._offset = seed, offset

@@ -79,6 +79,11 @@ def fusion(enabled: bool) -> Iterator[None]:
         _fusion.enabled = before
 
 
+def fusing() -> bool:
+    """Whether fused kernels are to be used in this thread."""
+    return _fusion.enabled
+
+
 class Vocabulary:
     """The functions that gradient rules call, by op name: on arrays (``raw``) or on tensors (``taped``)."""
 
@@ -387,20 +392,29 @@ class Op:
 
         return function
 
+    def by_kernel(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
+        """The result of the fused kernel, or NotImplemented where there is none or it does not apply."""
+        if self.fused is None or xp is np or not _fusion.enabled:
+            return NotImplemented
+        return self.fused(*args, recording) if self.aux else self.fused(*args)
+
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """The result of the fused kernel where there is one and it applies, else of the generic forward."""
         if xp is not np:
             with beside(_first_array(args)):
-                return self._compute(args, xp, recording)
+                result = self.by_kernel(args, recording)
+                return self._compute(args, xp, recording) if result is NotImplemented else result
         return self._compute(args, xp, recording)
+
+    def by_kernel(self, args: tuple[Any, ...], recording: bool) -> Any:
+        """The result of the fused kernel, or NotImplemented where there is none or it does not apply."""
+        if self.fused is None or not _fusion.enabled:
+            return NotImplemented
+        return self.fused(*args, recording) if self.aux else self.fused(*args)
 
     def _compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         token = hush()
         try:
-            if self.fused is not None and xp is not np and _fusion.enabled:
-                result = self.fused(*args, recording) if self.aux else self.fused(*args)
-                if result is not NotImplemented:
-                    return result
             return self.forward(xp, *args, recording) if self.aux else self.forward(xp, *args)
         finally:
             unhush(token)

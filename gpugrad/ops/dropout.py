@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..backend import device_of, random
+from ..backend import device_of, fused, random
 from . import core
 from .core import REGISTRY, as_tensors, op
 
@@ -21,13 +21,57 @@ def masked_scale(xp, input, mask, /, scale):
 masked_scale.rules(input=lambda F, g, mask, scale: F.masked_scale(g, mask, scale))
 
 
+def _factor(p: float) -> float:
+    """What is kept is multiplied by this."""
+    return 1 / (1 - p) if p < 1 else 0.0
+
+
+@op(aux=True, samples=lambda t: [(t(2, 3), 0.0), (t(), 1.0)], torch=None)
+def dropout(xp, input, /, p, recording):
+    # aux: the mask, or from the kernel, which keeps none, the place in the random stream that it was drawn from.
+    mask = random.bernoulli_mask(input.shape, 1 - p, device_of(input))
+    return masked_scale.forward(xp, input, mask, _factor(p)), (mask,)
+
+
+@dropout.kernel
+def _dropout_kernel(input: Any, p: float, recording: bool) -> Any:
+    if not fused.dropout.applies(input):
+        return NotImplemented
+    aux = random.reserve(-(-input.size // fused.dropout.BLOCK))
+    return fused.dropout.dropout(input, *aux, round((1 - p) * 2**32), _factor(p)), aux
+
+
+def _dropout_rule(F: Any, g: Any, aux: Any, p: float) -> Any:
+    if len(aux) == 1:
+        return F.masked_scale(g, F.constant(aux[0]), _factor(p))
+    return F.same_dropout(g, p, *aux)
+
+
+dropout.rules(input=_dropout_rule)
+
+
+@op(samples=lambda t: [(t(2, 3), 0.5, 7, 3, None), (t(), 0.25, 1, 0, None)], torch=None)
+def same_dropout(xp, input, /, p, seed, offset, place):
+    # What ``dropout`` did from this place in the random stream.
+    mask = random.bernoulli_mask(input.shape, 1 - p, device_of(input), random.at(seed, offset, place))
+    return masked_scale.forward(xp, input, mask, _factor(p))
+
+
+@same_dropout.kernel
+def _same_dropout_kernel(input: Any, p: float, seed: int, offset: int, place: Any) -> Any:
+    if not fused.dropout.applies(input):
+        return NotImplemented
+    return fused.dropout.dropout(input, seed, offset, place, round((1 - p) * 2**32), _factor(p))
+
+
+same_dropout.rules(
+    input=lambda F, g, p, seed, offset, place: F.same_dropout(g, p, seed, offset, place),
+)
+
+
 def drawn_mask(input: Any, shape: tuple[int, ...], p: float) -> Any:
     """A bool tensor beside ``input``, true with probability ``1 - p``."""
     return core.Tensor._wrap(random.bernoulli_mask(shape, 1 - p, device_of(input._data)))
-
-
-def _zeroed(input: Any, p: float) -> Any:
-    return masked_scale(input, drawn_mask(input, input._data.shape, p), 1 / (1 - p) if p < 1 else 0.0)
 
 
 def _channels(input: Any, mask: Any, dtype: Any) -> Any:
@@ -37,7 +81,7 @@ def _channels(input: Any, mask: Any, dtype: Any) -> Any:
 
 def _zeroed_channels(input: Any, p: float) -> Any:
     noise = _channels(input, drawn_mask(input, input._data.shape[:2], p), input.dtype)
-    return input * (noise * (1 / (1 - p) if p < 1 else 0.0))
+    return input * (noise * _factor(p))
 
 
 # Klambauer et al., Self-normalizing neural networks (2017): the value SELU tends to on the left.
@@ -75,7 +119,7 @@ def drop(name: str, input: Any, p: float, training: bool, inplace: bool) -> Any:
     if not training or p == 0 or not input._data.size:
         return input
     function = {
-        "dropout": _zeroed,
+        "dropout": dropout,
         "feature_dropout": _zeroed_channels,
         "alpha_dropout": _alpha,
         "feature_alpha_dropout": _alpha_channels,

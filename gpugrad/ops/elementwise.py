@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backend import cpu, dtypes, module_of
 from ..engine import modes
-from . import core
+from . import core, trace
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .pointwise import binary, elementwise, inplace_method, unary
 
@@ -68,14 +68,22 @@ def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
 
 
 def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An elementwise forward, or a rule on raw arrays, that makes several passes: done ``in_blocks``."""
+    """An elementwise forward, or a rule on raw arrays, that makes several passes: done ``in_blocks``.
+
+    On a CUDA device a rule is one kernel.
+    """
 
     @functools.wraps(function)
     def wrapper(where: Any, first: Any, *rest: Any) -> Any:
+        if where is core.raw and first.__class__ is not np.ndarray and core.fusing():
+            found = trace.run(function, first, *rest)
+            if found is not NotImplemented:
+                return found[0]
         if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
             return function(where, first, *rest)
         return in_blocks(functools.partial(function, where), first, *rest)
 
+    wrapper.several_passes = True  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, module_of, to_numpy
+from ..backend import dtypes, fused, module_of, to_numpy
 from ..engine import modes, no_grad
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, check_inplace, normalize_dim, op, public, rebase, record, refresh_view
@@ -72,6 +72,9 @@ def take_index_sum(xp, input, /, shape, index):
     """Zeros with ``input`` added at an advanced index, repeats adding up: the gradient of take_index."""
     arrays = [part for part in index if hasattr(part, "dtype")]
     masks = all(part.dtype.kind == "b" for part in arrays)
+    if xp is not np and len(index) == 1 and not masks:
+        rows = index[0].reshape(-1)
+        return sum_rows.on_arrays(input.reshape(rows.size, math.prod(shape[1:])), rows, shape[0]).reshape(shape)
     if masks or xp is not np:
         out = xp.zeros(shape, input.dtype)
         if masks:
@@ -84,7 +87,7 @@ def take_index_sum(xp, input, /, shape, index):
     rest = [d for d in range(len(shape)) if d not in axes]
     source = np.moveaxis(input, range(start, start + rows.ndim), range(rows.ndim))
     width = math.prod(shape[d] for d in rest)
-    out = _sum_rows(xp, source.reshape(rows.size, width), rows.reshape(-1), math.prod(sizes))
+    out = sum_rows.forward(xp, source.reshape(rows.size, width), rows.reshape(-1), math.prod(sizes))
     return out.reshape(*sizes, *[shape[d] for d in rest]).transpose(np.argsort(axes + rest))
 
 
@@ -166,7 +169,12 @@ def _multiply_at(xp: Any, out: Any, positions: Any, source: Any) -> None:
         out[positions[chosen]] *= source[chosen]
 
 
-def _sum_rows(xp: Any, source: Any, rows: Any, count: int) -> Any:
+@op(
+    samples=lambda t: [(t(6, 3), t.ints(6, high=4), 5), (t(4, 1), t.ints(4, high=2), 2)],
+    torch=None,
+    differentiable=False,
+)
+def sum_rows(xp, source, rows, /, count):
     """Zeros of ``count`` rows with the rows of ``source`` added at ``rows``, repeats adding up."""
     width = source.shape[1]
     if xp is not np:
@@ -197,6 +205,9 @@ def _sum_rows(xp: Any, source: Any, rows: Any, count: int) -> Any:
     out = np.zeros((count, width), source.dtype)
     out[ordered[starts]] = total
     return out
+
+
+sum_rows.kernel(fused.indexing.sum_rows)
 
 
 @op(
@@ -249,6 +260,14 @@ def index_select(xp, input, index, /, dim):
     return xp.take(input, index, axis=dim)
 
 
+@index_select.kernel
+def _index_select_kernel(input: Any, index: Any, dim: int) -> Any:
+    if dim or not input.size:
+        return NotImplemented
+    picked = fused.indexing.take_rows(input.reshape(len(input), -1), index)
+    return picked if picked is NotImplemented else picked.reshape(*index.shape, *input.shape[1:])
+
+
 index_select.rules(input=lambda F, g, input_shape, index, dim: F.index_sum(g, index, dim, input_shape[dim]))
 
 
@@ -256,7 +275,7 @@ index_select.rules(input=lambda F, g, input_shape, index, dim: F.index_sum(g, in
 def index_sum(xp, input, index, /, dim, size):
     """Zeros with slices added at positions along a dimension: the gradient of index_select."""
     source = xp.moveaxis(input, dim, 0)
-    out = _sum_rows(xp, source.reshape(source.shape[0], math.prod(source.shape[1:])), index, size)
+    out = sum_rows.on_arrays(source.reshape(source.shape[0], math.prod(source.shape[1:])), index, size)
     return xp.moveaxis(out.reshape(size, *source.shape[1:]), 0, dim)
 
 
@@ -277,6 +296,11 @@ def embedding(xp, weight, index, /, padding_idx):
     return xp.take(weight, index, axis=0)
 
 
+@embedding.kernel
+def _embedding_kernel(weight: Any, index: Any, padding_idx: int | None) -> Any:
+    return fused.indexing.take_rows(weight, index)
+
+
 embedding.rules(
     weight=lambda F, g, weight_shape, index, padding_idx: F.embedding_sum(g, index, weight_shape[0], padding_idx)
 )
@@ -285,7 +309,7 @@ embedding.rules(
 @op(samples=lambda t: [(t(2, 4, 3), t.ints(2, 4), 5, None), (t(6, 3), t.ints(6, low=1, high=3), 4, 2)], torch=None)
 def embedding_sum(xp, input, index, /, count, padding_idx):
     """Zeros of ``count`` rows with rows added at ``index``, except at ``padding_idx``: the gradient of embedding."""
-    out = _sum_rows(xp, input.reshape(index.size, input.shape[-1]), index.reshape(-1), count)
+    out = sum_rows.on_arrays(input.reshape(index.size, input.shape[-1]), index.reshape(-1), count)
     if padding_idx is not None:
         out[padding_idx] = 0
     return out
@@ -331,10 +355,9 @@ gather.rules(input=lambda F, g, input_shape, index, dim: F.scatter_sum(g, index,
 )
 def scatter_sum(xp, input, index, /, dim, shape):
     """Zeros with elements added along a dimension, at positions of their own: the gradient of gather."""
-    out = xp.zeros(math.prod(shape), input.dtype)
     source = input[tuple(slice(n) for n in index.shape)]
-    _combine_at(xp, "add", out, _positions(xp, index, shape, dim).reshape(-1), source.reshape(-1))
-    return out.reshape(shape)
+    positions = _positions(xp, index, shape, dim).reshape(-1)
+    return sum_rows.on_arrays(source.reshape(-1, 1), positions, math.prod(shape)).reshape(shape)
 
 
 @scatter_sum.joint_rule

@@ -12,6 +12,7 @@ from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
 from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, op, record, refresh_view, wrap_operand
+from .trace import ForwardKernel
 
 ndarray = np.ndarray
 new = object.__new__
@@ -35,6 +36,8 @@ class Elementwise(Op):
         self.masks: tuple[str, ...] = options.pop("masks", ())
         super().__init__(forward, name, **options)
         self.arity = len(self.inputs)
+        if self.aux or getattr(forward, "several_passes", False):
+            self.kernel(ForwardKernel(self))
         plain = not self.params and not self.aux
         if plain and self.inputs == ("input",) and self.differentiable:
             self.function = _unary_function(self)
@@ -54,6 +57,11 @@ class Elementwise(Op):
         half = core._first_array(args).dtype
         if half.itemsize != 2 or not dtypes.is_floating(half):
             return super().compute(args, xp, recording)
+        if xp is not np:
+            with core.beside(core._first_array(args)):
+                result = self.by_kernel(args, recording)
+            if result is not NotImplemented:
+                return result
         wide = [a.astype(np.float32) if getattr(a, "dtype", None) == half else a for a in args]
         result = super().compute(tuple(wide), xp, recording)
         narrow = [

@@ -41,13 +41,13 @@ class Node(NamedTuple):
 
 
 # The operand that is a bool, whatever the others are.
-_MASKS = {"where": 0, "keep": 1, "masked_fill": 1, "masked_scale": 1}
-_TESTS = {"eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not"}
-_TESTS |= {"isnan", "isinf", "isfinite", "isposinf", "isneginf"}
+MASKS = {"where": 0, "keep": 1, "masked_fill": 1, "masked_scale": 1}
+TESTS = {"eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not"}
+TESTS |= {"isnan", "isinf", "isfinite", "isposinf", "isneginf"}
 # Ops that are only right for floating point; of integers they mean something else, or can fail.
 _INTEGER = {"add", "sub", "rsub", "mul", "neg", "square", "abs", "sign", "maximum", "minimum", "fmax", "fmin", "relu"}
 _INTEGER |= {"clamp", "where", "masked_fill", "keep", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
-_INTEGER |= {"addcmul"} | _TESTS
+_INTEGER |= {"addcmul"} | TESTS
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def can_fuse(op: str, operands: Sequence[np.dtype], params: Sequence[Any] = ()) 
     """Whether an op on operands of these dtypes, with these parameters, can be part of a chain."""
     if op not in known_ops() or any(d.name not in C_TYPES for d in operands):
         return False
-    if op not in _INTEGER and not all(dtypes.is_floating(d) for k, d in enumerate(operands) if _MASKS.get(op) != k):
+    if op not in _INTEGER and not all(dtypes.is_floating(d) for k, d in enumerate(operands) if MASKS.get(op) != k):
         return False
     return op != "round" or params == (0,)
 
@@ -73,14 +73,14 @@ def _compute(dtype: np.dtype) -> np.dtype:
 
 def _operand_dtype(node: Node, nodes: Sequence[Node]) -> np.dtype:
     """The dtype in which an op takes its operands."""
-    given = [nodes[k] for i, k in enumerate(node.operands) if _MASKS.get(node.op) != i]
+    given = [nodes[k] for i, k in enumerate(node.operands) if MASKS.get(node.op) != i]
     arrays = [n.dtype for n in given if n.op != "number"]
     found = functools.reduce(dtypes.promote, arrays) if arrays else node.dtype
     for n in given:
         # A number is weak: only its kind counts.
         if n.op == "number" and dtypes.category(n.dtype) > dtypes.category(found):
             found = n.dtype
-    if node.op not in _TESTS and dtypes.category(node.dtype) > dtypes.category(found):
+    if node.op not in TESTS and dtypes.category(node.dtype) > dtypes.category(found):
         found = node.dtype
     return _compute(found)
 
@@ -109,7 +109,7 @@ def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, list[floa
             into = _operand_dtype(node, nodes) if node.op != "cast" else _compute(node.dtype)
             args = []
             for i, place in enumerate(node.operands):
-                of = C_TYPES["bool" if _MASKS.get(node.op) == i else into.name]
+                of = C_TYPES["bool" if MASKS.get(node.op) == i else into.name]
                 operand = nodes[place]
                 args.append(
                     _parameter(operand.params[0] * 1, of, numbers) if operand.op == "number" else f"({of})v{place}"

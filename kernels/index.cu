@@ -1,0 +1,156 @@
+// Sums of rows that fall on the same place, as gradients of embedding, gather and indexing need them: the same to
+// the last bit every time, since no floating-point number is added atomically.
+//
+// The places are sorted, stably, by a radix sort of 8 bits a pass (28 bytes of traffic for each place and pass);
+// then each place adds up its rows in their order. The rows are read once, the result is written once.
+#include "common.cuh"
+
+constexpr int TILE = 2048, WARPS = 8, EACH = TILE / WARPS;
+
+// Places as unsigned keys: negative ones count from the end, and what is out of range comes after all others.
+template <class I>
+__global__ void __launch_bounds__(256) sort_keys(const I* __restrict__ places, i64 size, i64 count,
+                                                 u32* __restrict__ keys, u32* __restrict__ order) {
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (at >= size) return;
+    i64 place = places[at];
+    if (place < 0) place += count;
+    keys[at] = place >= 0 && place < count ? (u32)place : (u32)count;
+    order[at] = (u32)at;
+}
+
+// How often each value of a digit occurs in each tile: counts[digit][tile].
+extern "C" __global__ void __launch_bounds__(256) sort_count(const u32* __restrict__ keys, i64 size, int shift,
+                                                             u32* __restrict__ counts) {
+    __shared__ u32 found[256];
+    found[threadIdx.x] = 0;
+    __syncthreads();
+    const i64 start = (i64)blockIdx.x * TILE;
+    for (i64 at = start + threadIdx.x; at < start + TILE && at < size; at += 256)
+        atomicAdd(&found[keys[at] >> shift & 255], 1u);
+    __syncthreads();
+    counts[(i64)threadIdx.x * gridDim.x + blockIdx.x] = found[threadIdx.x];
+}
+
+// Each number becomes the sum of those before it. One block.
+extern "C" __global__ void __launch_bounds__(1024) sort_scan(u32* __restrict__ counts, i64 size) {
+    __shared__ u32 sums[1024];
+    const i64 each = (size + 1023) / 1024, start = threadIdx.x * each;
+    const i64 stop = start + each < size ? start + each : size;
+    u32 mine = 0;
+    for (i64 at = start; at < stop; ++at) mine += counts[at];
+    sums[threadIdx.x] = mine;
+    __syncthreads();
+    for (int step = 1; step < 1024; step *= 2) {
+        const u32 before = (int)threadIdx.x >= step ? sums[threadIdx.x - step] : 0;
+        __syncthreads();
+        sums[threadIdx.x] += before;
+        __syncthreads();
+    }
+    u32 total = sums[threadIdx.x] - mine;
+    for (i64 at = start; at < stop; ++at) {
+        const u32 count = counts[at];
+        counts[at] = total;
+        total += count;
+    }
+}
+
+// Moves keys and order to where the scanned counts say. A warp goes through its part of the tile 32 keys at a time;
+// lanes with equal digits find their rank among each other by a vote.
+extern "C" __global__ void __launch_bounds__(256)
+    sort_move(const u32* __restrict__ keys, const u32* __restrict__ order, i64 size, int shift,
+              const u32* __restrict__ counts, u32* __restrict__ keys_out, u32* __restrict__ order_out) {
+    __shared__ u32 next[WARPS][256];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    for (int k = 0; k < WARPS; ++k) next[k][threadIdx.x] = 0;
+    __syncthreads();
+    const i64 start = (i64)blockIdx.x * TILE + warp * EACH;
+    for (int k = lane; k < EACH; k += 32)
+        if (start + k < size) atomicAdd(&next[warp][keys[start + k] >> shift & 255], 1u);
+    __syncthreads();
+    // Thread d: where each warp's keys of digit d go.
+    u32 place = counts[(i64)threadIdx.x * gridDim.x + blockIdx.x];
+    for (int k = 0; k < WARPS; ++k) {
+        const u32 count = next[k][threadIdx.x];
+        next[k][threadIdx.x] = place;
+        place += count;
+    }
+    __syncthreads();
+    for (int k = lane; k < EACH; k += 32) {
+        const bool valid = start + k < size;
+        const u32 key = valid ? keys[start + k] : 0;
+        const u32 digit = valid ? key >> shift & 255 : 256;
+        const u32 equal = __match_any_sync(0xffffffffu, digit);
+        const u32 rank = __popc(equal & ((1u << lane) - 1));
+        const u32 to = valid ? next[warp][digit] + rank : 0;
+        __syncwarp();
+        if (valid) {
+            if (rank == 0) next[warp][digit] += __popc(equal);
+            keys_out[to] = key;
+            order_out[to] = order[start + k];
+        }
+        __syncwarp();
+    }
+}
+
+// Where the sorted keys of each place start and stop; both stay 0 for a place there is no key of.
+extern "C" __global__ void __launch_bounds__(256)
+    segments(const u32* __restrict__ keys, i64 size, i64 count, u32* __restrict__ starts, u32* __restrict__ stops) {
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (at >= size) return;
+    const u32 key = keys[at];
+    if (key >= count) return;
+    if (at == 0 || keys[at - 1] != key) starts[key] = (u32)at;
+    if (at == size - 1 || keys[at + 1] != key) stops[key] = (u32)at + 1;
+}
+
+// One thread for each pack of each row of the result.
+template <class T, int V>
+__global__ void __launch_bounds__(256)
+    sum_segments(const T* __restrict__ rows, const u32* __restrict__ order, const u32* __restrict__ starts,
+                 const u32* __restrict__ stops, T* __restrict__ out, i64 count, u32 columns) {
+    typedef wide<T> A;
+    const u32 packs = columns / V;
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, place = at / packs;
+    if (place >= count) return;
+    const i64 column = at % packs * V;
+    const u32 stop = stops[place];
+    A sums[V] = {};
+    u32 next = starts[place];
+    for (; next + 4 <= stop; next += 4) {
+        Pack<T, V> packs4[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) packs4[k] = load<V>(rows + (i64)order[next + k] * columns + column);
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+#pragma unroll
+            for (int i = 0; i < V; ++i) sums[i] += (A)packs4[k].value[i];
+    }
+    for (; next < stop; ++next) {
+        const Pack<T, V> pack = load<V>(rows + (i64)order[next] * columns + column);
+#pragma unroll
+        for (int i = 0; i < V; ++i) sums[i] += (A)pack.value[i];
+    }
+    Pack<T, V> made;
+#pragma unroll
+    for (int i = 0; i < V; ++i) made.value[i] = (T)sums[i];
+    store<V>(out + place * columns + column, made);
+}
+
+// Rows picked by number, a pack for each thread; NaN where there is no such row.
+template <class T, class I, int V>
+__global__ void __launch_bounds__(256) take_rows(const T* __restrict__ rows, const I* __restrict__ places,
+                                                 T* __restrict__ out, i64 size, i64 count, u32 columns) {
+    const u32 packs = columns / V;
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, row = at / packs;
+    if (row >= size) return;
+    const i64 column = at % packs * V, place = places[row];
+    Pack<T, V> made;
+    if (place >= 0 && place < count) {
+        made = load<V>(rows + place * columns + column);
+    } else {
+#pragma unroll
+        for (int i = 0; i < V; ++i) made.value[i] = (T)__int_as_float(0x7fffffff);
+    }
+    store<V>(out + row * columns + column, made);
+}
