@@ -54,8 +54,11 @@ globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
-_MODULES = ("autograd", "backends", "cuda", "data", "io", "linalg", "monitor", "nn", "optim", "testing", "utils", "viz")
+_MODULES = {"amp", "autograd", "backends", "cuda", "data", "io", "linalg", "monitor", "nn", "optim", "testing"}
+_MODULES |= {"utils", "viz"}
 _FROM = {
+    "amp": ("autocast",),
+    "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),
     "capture": ("compile",),
     "io": ("save", "load"),
 }
@@ -65,6 +68,9 @@ _LAZY = {name: module for module, names in _FROM.items() for name in names}
 def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return _importlib.import_module(f".{name}", __name__)
+    if name == "bfloat16":
+        value = globals()[name] = _importlib.import_module(".amp.autocast_mode", __name__).bfloat16()
+        return value
     if name in _LAZY:
         value = globals()[name] = getattr(_importlib.import_module(f".{_LAZY[name]}", __name__), name)
         return value

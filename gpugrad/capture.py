@@ -16,15 +16,18 @@ it has changed the call is captured anew.
 from __future__ import annotations
 
 import functools
+import linecache
+import os
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from .amp.autocast_mode import get_autocast_dtype, is_autocast_enabled
 from .backend import cuda, dtypes, graph, module_of
 from .backend.device import device
-from .engine import modes
+from .engine import Node, modes
 from .nn.modules.module import Module, watch_calls
 from .optim.optimizer import Optimizer
 from .tensor import Tensor
@@ -32,7 +35,9 @@ from .tensor import Tensor
 _MOST = 8
 """Records kept for one signature; the oldest makes room for another."""
 
+_HERE = __file__
 _PACKAGE = __file__.rsplit("capture.py", 1)[0]
+_MODULES = _PACKAGE + os.path.join("nn", "modules")
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), device, np.dtype)
 _BY_IDENTITY = (Module, Optimizer)
 
@@ -110,7 +115,8 @@ class Compiled:
         ):
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
-        key = _signature((args, kwargs), tensors), modes.grad, modes.inference, dtypes.get_default_dtype()
+        lower = get_autocast_dtype("cuda") if is_autocast_enabled("cuda") else None
+        key = _signature((args, kwargs), tensors), modes.grad, modes.inference, dtypes.get_default_dtype(), lower
         variant = self._variants.get(key)
         if variant is None:
             variant = self._variants[key] = _Variant(self._warmup)
@@ -311,16 +317,28 @@ def _has_gradient(leaf: Any, gradient: Any) -> bool:
 
 def _explained(error: Exception) -> RuntimeError:
     """An error that says what could not be captured: the operation, and the line that called for it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [k for k, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)]
-    # The last line of the user's own, which is followed by one of this package: what it called.
-    line = next((k for k in reversed(theirs) if k + 1 < len(frames) and k + 1 not in theirs), None)
-    if line is None:
+    frames = [
+        (frame, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_HERE)
+    ]
+    ours = [frame.f_code.co_filename.startswith(_PACKAGE) for frame, _ in frames]
+    # The last line that is not of this package, and what of the package it led to.
+    last = max((k for k, inside in enumerate(ours) if not inside and True in ours[k:]), default=None)
+    if last is None:
         return RuntimeError(f"the function could not be captured into a CUDA graph: {error}")
-    where, called = frames[line], frames[line + 1].name
+    frame, number = frames[last]
+    place = frame.f_code.co_filename
+    rest = [frame for frame, _ in frames[last + 1 :]]
+    outside_modules = [f for f in rest if not f.f_code.co_filename.startswith(_MODULES)]
+    what = (outside_modules or rest)[0].f_code.co_name
+    walked = [f for f in rest if isinstance(f.f_locals.get("self"), Node)]
+    if walked:
+        what = f"the gradient of {walked[0].f_locals['self'].name}"
+    line = linecache.getline(place, number).strip()
     return RuntimeError(
-        f"{called} cannot be captured into a CUDA graph ({str(error).splitlines()[0]}); it was called at "
-        f"{where.filename}:{where.lineno}: {where.line}\n"
+        f"{what} cannot be captured into a CUDA graph ({str(error).splitlines()[0]}); it was called at "
+        f"{place}:{number}: {line}\n"
         "Captured work must not wait for the device: read values after the step, index with integers instead of "
         "boolean masks, and move data to the device before it"
     )

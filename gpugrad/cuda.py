@@ -252,3 +252,11 @@ def manual_seed(seed: int) -> None:
 
 
 manual_seed_all = manual_seed
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        from .amp import cuda
+
+        return cuda
+    raise AttributeError(f"module 'gpugrad.cuda' has no attribute {name!r}")

@@ -364,7 +364,8 @@ def draw(records: Sequence[Record], folder: str | Path) -> list[Path]:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0] and axes is not update:
-            axes.legend(fontsize=7, ncols=2 if len(names) > 8 else 1)
+            beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if axes is each else {}
+            axes.legend(fontsize=7, ncols=1 + len(names) // 16 if axes is each else 1, **beside)
     figure.savefig(paths[0], dpi=110)
 
     columns = min(4, len(names))

@@ -335,3 +335,42 @@ def test_wrong_calls():
         gg.compile(3)
     with pytest.raises(ValueError, match="warmup"):
         gg.compile(len, warmup=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_mixed_precision_and_a_loss_scale_that_changes(cuda, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    losses = []
+
+    def run(training):
+        scaler = gg.amp.GradScaler(init_scale=2.0**22, growth_interval=3)
+        weights = training.model[0].weight
+
+        def step(x, y):
+            training.optimizer.zero_grad()
+            with gg.autocast("cuda", dtype=getattr(gg, dtype)):
+                loss = F.cross_entropy(training.model(x), y)
+            scaler.scale(loss).backward()
+            scaler.unscale_(training.optimizer)
+            nn.utils.clip_grad_norm_(training.model.parameters(), 1.0)
+            scaler.step(training.optimizer)
+            scaler.update()
+            return loss
+
+        step = gg.compile(step) if hasattr(training.step, "_variants") else step
+        found, moved = [], []
+        for i in range(12):
+            before = weights.detach().cpu().numpy().copy()
+            scale = scaler.get_scale()
+            found.append((float(step(*training.batch(i))), scaler.get_scale()))
+            moved.append((not np.array_equal(before, weights.detach().cpu().numpy()), scaler.get_scale() >= scale))
+        # Steps whose gradients overflowed changed nothing but the scale.
+        assert all(did == kept for did, kept in moved)
+        losses.append((found, float(training.optimizer.state_dict()["state"][0]["step"])))
+
+    both = both_ways(cuda, run)
+    assert losses[0] == losses[1]
+    assert_same(*both)
+    if dtype == "float16":
+        assert 0 < losses[0][1] < 12

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ACCELERATED
 
 import gpugrad as gg
 from gpugrad import cli
@@ -906,3 +907,34 @@ def test_help_imports_nothing_heavy():
     assert not {"tqdm", "matplotlib", "cupy", "safetensors", "gpugrad.nn", "gpugrad.optim", "gpugrad.data"} & set(
         loaded
     )
+
+
+@pytest.mark.parametrize("cuda", ACCELERATED)
+@pytest.mark.parametrize("options", [[], ["--no-compile"], ["--accumulate", 2, "--batch-size", 25], ["--model", "cnn"]])
+def test_a_cuda_device_follows_the_cpu(tmp_path, cuda, options):
+    """The losses of 50 steps and more, dropout, schedule and shuffling included."""
+    options = ["--train-limit", 900, "--log-every", 1, "--clip-norm", 1, *options]
+    if "cnn" in options:
+        options += ["--batch-size", 25, "--train-limit", 450]
+    losses = []
+    for place in ("cpu", cuda):
+        out = tmp_path / place
+        assert gpugrad("train", *TINY, *options, "--device", place, "--out", out) == 0
+        losses.append([record["loss"] for record in metrics(out) if record["kind"] == "step"])
+    assert len(losses[0]) >= 50
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision(tmp_path, device, amp):
+    if amp == "bf16":
+        pytest.importorskip("ml_dtypes")
+    accuracies = []
+    for options in ([], ["--amp", amp]):
+        out = tmp_path / "-".join(["out", *options])
+        assert gpugrad("train", *TINY, *options, "--device", device, "--clip-norm", 1, "--out", out) == 0
+        accuracies.append(metrics(out)[-1]["train_accuracy"])
+    assert abs(accuracies[0] - accuracies[1]) < 0.05
+    weights = gg.load(out / "last.safetensors")["model"]
+    assert all(t.dtype == gg.float32 for t in weights.values())
+    assert gpugrad("train", "--resume", out, "--amp", "bf16" if amp == "fp16" else "fp16") == 2

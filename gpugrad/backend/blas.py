@@ -94,10 +94,15 @@ class _OneThread:
 one_thread = _OneThread()
 
 
-def matmul(xp: Any, a: Any, b: Any) -> Any:
-    """``a @ b`` of raw arrays."""
+def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``a @ b`` of raw arrays, written to ``out`` if given."""
     if xp is not np:
-        return gemm.matmul(a, b)
+        if out is None or out.flags.c_contiguous:
+            return gemm.matmul(a, b, out)
+        out[...] = gemm.matmul(a, b)
+        return out
+    if out is not None:
+        return np.matmul(a, b, out=out)
     if not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
         return np.matmul(a, b)
     with one_thread:

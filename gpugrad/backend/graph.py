@@ -7,6 +7,7 @@ and never by anything else.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import cuda
-from .device import device, on
+from .device import Array, device, on
 from .random import default_generator
 
 T = TypeVar("T")
@@ -32,16 +33,33 @@ def current() -> Recording | None:
     return _local.current
 
 
+def constant(xp: Any, array: np.ndarray) -> Array:
+    """A host array's values for the array module: copied to a CUDA device once, since recorded work cannot copy."""
+    if xp is np:
+        return array
+    found = _constant(array.tobytes(), array.dtype.str, array.shape, cuda.current_device())
+    if _local.current is not None:
+        _local.current.kept.append(found)
+    return found
+
+
+@functools.lru_cache(1024)
+def _constant(data: bytes, dtype: str, shape: tuple[int, ...], device: int) -> Array:
+    return cuda.cupy().asarray(np.frombuffer(data, dtype).reshape(shape))
+
+
 class Recording:
     """What is recorded of one piece of work.
 
     Attributes:
         before: called before each run: they put into device memory what changes from run to run.
         guards: each says whether what the recording takes for granted still holds.
+        kept: what it reads and nothing else may hold.
     """
 
     def __init__(self, where: device):
         self.device = where
+        self.kept: list[Array] = []
         self.before: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
         self._pool = cuda.cupy().cuda.MemoryPool()

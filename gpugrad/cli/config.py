@@ -21,6 +21,7 @@ DATASETS = ("mnist", "fashion-mnist")
 MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 SOURCES = ("auto", "idx", "bundled", "torchvision")
+AMP = ("bf16", "fp16")
 SCHEDULERS = ("none", "step", "linear", "cosine", "onecycle")
 
 # What a run takes when nothing else is asked for; a value that is a dict depends on the model.
@@ -72,6 +73,7 @@ class Config:
     seed: int
     monitor: bool
     log_every: int
+    amp: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -302,6 +304,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scale gradients down to this total norm when they exceed it (default: never)",
         type=positive,
         metavar="NORM",
+    )
+    add(
+        training,
+        "--amp",
+        "mixed precision: products in bfloat16, or in float16 with a loss scale; weights stay float32 (default: off)",
+        choices=AMP,
     )
     add(training, "--scheduler", "how the learning rate changes, batch by batch", choices=SCHEDULERS)
     add(

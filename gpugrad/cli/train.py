@@ -23,7 +23,8 @@ from typing import Any
 
 import gpugrad as gg
 
-from .. import monitor, nn
+from .. import amp, monitor, nn
+from ..amp.autocast_mode import bfloat16
 from ..nn import functional as F
 from . import CommandError
 from . import config as options
@@ -35,6 +36,7 @@ from .models import build_model, build_optimizer, build_scheduler
 from .plots import draw_curves
 
 BUNDLED = "the bundled subset"
+AMP_DTYPES = {"bf16": "bfloat16", "fp16": gg.float16}
 EVALUATION_BATCH = 1000
 
 
@@ -130,6 +132,7 @@ class Trainer:
         self.model = build_model(config).to(device)
         self.optimizer = build_optimizer(config, self.model)
         self.scheduler = build_scheduler(config, self.optimizer, self.steps)
+        self.scaler = amp.GradScaler(device.type, enabled=config.amp == "fp16")
         self.progress = Progress()
         self._signals = Signals()
         # Of each step whose losses and hits are still to be read: its number, both one after the other for each pass
@@ -162,6 +165,7 @@ class Trainer:
             **self.weights(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "random": gg.get_rng_state(),
         }
 
@@ -170,6 +174,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
         gg.set_rng_state(state["random"])
         self.progress = Progress(**state["progress"])
         self._pending = []
@@ -257,8 +262,9 @@ class Trainer:
         for start in range(0, size, config.batch_size):
             part = slice(start, start + config.batch_size)
             images, labels = self.data.train.batch(rows[part], None if corners is None else corners[part])
-            logits = self.model(images)
-            loss = F.cross_entropy(logits, labels)
+            with amp.autocast(self.device.type, AMP_DTYPES.get(config.amp), enabled=config.amp is not None):
+                logits = self.model(images)
+                loss = F.cross_entropy(logits, labels)
             hits = (logits.detach().argmax(1) == labels).sum()
             count = len(labels)
             if self.check_every == 1:
@@ -268,10 +274,12 @@ class Trainer:
             if start == 0:
                 # Not before the losses were looked at: the last step's gradients tell what broke the weights.
                 self.optimizer.zero_grad()
-            (loss if count == size else loss * (count / size)).backward()
+            self.scaler.scale(loss if count == size else loss * (count / size)).backward()
         if config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return gg.stack(results) if results else None
 
     def _note(self, step: int, loss: float, hits: int, count: int, images: gg.Tensor | None = None) -> None:
@@ -490,6 +498,11 @@ def run(args: argparse.Namespace) -> int:
     """
     folder, config, state = open_run(args, options.given_options(args))
     device = choose_device(args.device)
+    if config.amp == "bf16":
+        try:
+            bfloat16()
+        except ImportError as error:
+            raise CommandError(f"--amp bf16: {error}") from None
     folder.create()
     try:
         data = load_data(config, device)

@@ -58,11 +58,13 @@ def main(run: Run) -> None:
         if figure:
             for axes, width in zip(figure.subplots(1, 4), WIDTHS, strict=True):
                 score = boundaries[width][shot]
-                axes.contourf(SPAN, SPAN, score, levels=np.linspace(-1, 1, 9), cmap="PuOr", extend="both", alpha=0.5)
+                axes.contourf(
+                    SPAN, SPAN, score, levels=np.linspace(-0.9, 0.9, 7), cmap="PuOr", extend="both", alpha=0.5
+                )
                 axes.contour(SPAN, SPAN, score, levels=[0], colors="black")
                 axes.add_artist(_circle())
                 for which, marker, color in ((inside, "^", COLORS[0]), (~inside, "o", COLORS[1])):
-                    axes.scatter(*points[which][::3].T, s=size * size * 2, marker=marker, color=color)
+                    axes.scatter(*points[which][::3].T, s=size * size * 1.5, marker=marker, color=color)
                 right = curves[width][shots[shot] - 1, 1]
                 axes.set(xticks=[], yticks=[], aspect="equal", title=f"width {width}: {right:.1%}")
             figure.suptitle(f"epoch {shots[shot]}", fontsize=11)
@@ -71,7 +73,7 @@ def main(run: Run) -> None:
     final = boundary(-1, 3)
     if final:
         run.save(final, "circle.png")
-        run.animate([boundary(k, 1.9) for k in range(len(shots))], "circle.gif")
+        run.animate([boundary(k, 1.7) for k in range(len(shots))], "circle.gif")
         figure = run.figure(9, 3.6)
         loss, accuracy = figure.subplots(1, 2)
         for k, width in enumerate(WIDTHS):

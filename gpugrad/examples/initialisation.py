@@ -6,7 +6,7 @@ from gpugrad.examples import Run, start
 from gpugrad.examples.run import COLORS
 
 CHOICES = {
-    "normal, 0.01": (nn.Tanh, lambda w: nn.init.normal_(w, 0.0, 0.01)),
+    "normal, 0.03": (nn.Tanh, lambda w: nn.init.normal_(w, 0.0, 0.03)),
     "Xavier, tanh": (nn.Tanh, lambda w: nn.init.xavier_normal_(w, gain=nn.init.calculate_gain("tanh"))),
     "Xavier, ReLU": (nn.ReLU, nn.init.xavier_normal_),
     "He, ReLU": (nn.ReLU, lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu")),
@@ -39,8 +39,8 @@ def main(run: Run) -> None:
             origin="words",
             reached=0.1 < ratio < 10,
         )
-    ratio = sizes["normal, 0.01"][-1] / sizes["normal, 0.01"][0]
-    run.result("normal, 0.01: the same", f"{ratio:.0e}", goal="vanishes", reached=ratio < 1e-9)
+    ratio = sizes["normal, 0.03"][-1] / sizes["normal, 0.03"][0]
+    run.result("normal, 0.03: the same", f"{ratio:.0e}", goal="vanishes", reached=ratio < 1e-6)
 
     figure = run.figure(9, 3.8)
     if figure:
@@ -51,7 +51,7 @@ def main(run: Run) -> None:
                 axes.plot(range(1, depth + 1), series, ["-", "--", "-.", ":"][k], color=COLORS[k], label=name)
             axes.set(title=heading, xlabel="layer", yscale="log")
             axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.35))
         run.save(figure, "initialisation.png")
 
 

@@ -23,6 +23,7 @@ NAMES = (
     "layers_and_losses", "optimizers", "least_squares", "mlp_regression", "interpolation", "moons", "circle",
     "digits", "image_generation", "composite_digits", "adversarial", "mnist_layers", "mnist_mlp", "mnist_cnn",
     "training_loop", "gradient_monitoring", "accumulation", "initialisation", "normalisation", "checkpointing",
+    "mixed_precision",
 )  # fmt: skip
 """The examples, simple ones first."""
 
@@ -98,7 +99,7 @@ class Run:
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
             picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-            images.append(picture.quantize(48, dither=Image.Dither.NONE))
+            images.append(picture.quantize(32, dither=Image.Dither.NONE))
         times = [int(1000 * seconds)] * (len(images) - 1) + [2500]
         images[0].save(self.path(name), save_all=True, append_images=images[1:], duration=times, loop=0, optimize=True)
 

@@ -152,11 +152,11 @@ def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
             target = some[start:stop, :, where]
             if by_sample:
                 grouped = some.reshape(-1, groups, channels // groups, length)[start:stop, :, :, where]
-                xp.matmul(w, columns.reshape(n, groups, depth, columns.shape[-1]), out=grouped)
+                blas.matmul(xp, w, columns.reshape(n, groups, depth, columns.shape[-1]), grouped)
                 if b is not None:
                     target += b
             else:
-                product = xp.matmul(w, columns.reshape(groups, depth, n * columns.shape[-1]))
+                product = blas.matmul(xp, w, columns.reshape(groups, depth, n * columns.shape[-1]))
                 product = product.reshape(channels, n, columns.shape[-1]).swapaxes(0, 1)
                 if b is None:
                     target[...] = product
@@ -295,7 +295,7 @@ def _add_products(
                 of.append(elements)
             columns[(slice(None), k, slice(None), *to)] = input[(slice(start, stop), slice(None), *of)].swapaxes(0, 1)
         shape = (groups, ins // groups * count, (stop - start) * math.prod(here) * small[-1])
-        products = xp.matmul(w, columns.reshape(shape)).reshape(channels, width, stop - start, *here, small[-1])
+        products = blas.matmul(xp, w, columns.reshape(shape)).reshape(channels, width, stop - start, *here, small[-1])
         target = result[start:stop, :, first:last]
         for j in range(width):
             windows, elements = reach(result.shape[-1], small[-1], j * dilation - padding, stride)
@@ -348,10 +348,10 @@ def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
             chosen = some[start:stop, :, where]
             if by_sample:
                 chosen = chosen.reshape(n, groups, per_group, count).swapaxes(2, 3)
-                total += xp.matmul(columns.reshape(n, groups, depth, count), chosen).sum(axis=0)
+                total += blas.matmul(xp, columns.reshape(n, groups, depth, count), chosen).sum(axis=0)
             else:
                 chosen = chosen.swapaxes(0, 1).reshape(groups, per_group, n * count).swapaxes(1, 2)
-                total += xp.matmul(columns.reshape(groups, depth, n * count), chosen)
+                total += blas.matmul(xp, columns.reshape(groups, depth, n * count), chosen)
 
     _share(xp, part, batch, channels * depth * length)
     total = sum(totals[low] for low in sorted(totals))

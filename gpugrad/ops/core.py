@@ -437,6 +437,8 @@ class Op:
 
     def apply_with_aux(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> tuple[Any, Any]:
         """As ``apply``; also returns what the forward kept besides its result."""
+        if autocasting:
+            inputs = autocasting[-1](self.name, inputs)
         xp: Any = np
         arrays: tuple[Any, ...] = ()
         wanted: tuple[bool, ...] = ()
@@ -547,6 +549,9 @@ def record(
             if k:
                 out._slot = k
 
+
+autocasting: list[Callable[[str, Sequence[Any]], Sequence[Any]]] = []
+"""What casts the inputs of the op of a name; empty but inside of ``autocast`` blocks, one entry for each."""
 
 FIXED = [0]
 """The version counter of what cannot be changed in place."""
@@ -730,6 +735,8 @@ def as_tensors(name: str, inputs: Sequence[Any]) -> Sequence[Any]:
         TypeError: an input is no tensor, array or number.
         RuntimeError: they live on different devices.
     """
+    if autocasting:
+        inputs = autocasting[-1](name, inputs)
     tensors = None
     place = None
     for k, value in enumerate(inputs):

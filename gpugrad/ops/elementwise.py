@@ -527,7 +527,9 @@ logaddexp.rules(
 def xlogy(xp, input, other, /):
     """``input * log(other)``, and 0 where ``input`` is 0 unless ``other`` is NaN."""
     return xp.where(
-        (input == 0) & (other == other), input.dtype.type(0), input * xp.log(xp.asarray(other, input.dtype))
+        (input == 0) & (other == other),
+        input.dtype.type(0),
+        input * xp.log(other if hasattr(other, "dtype") else input.dtype.type(other)),
     )
 
 

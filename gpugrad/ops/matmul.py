@@ -210,6 +210,8 @@ def outer(input: Any, vec2: Any) -> Any:
 
 
 def _plus_product(input: Any, product: Any, beta: float, alpha: float) -> Any:
+    if core.autocasting:
+        (input,) = core.autocasting[-1]("addmm", (input,))
     if alpha != 1:
         product = mul(product, alpha)
     return product if beta == 0 else add(input if beta == 1 else mul(input, beta), product)

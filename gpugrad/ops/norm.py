@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import fused
+from ..backend import blas, fused
 from .core import REGISTRY, op
 from .windows import working_dtype
 
@@ -179,7 +179,7 @@ def _slope_rows(xp: Any, g: Any, x: Any, w: Any, mean: Any, rstd: Any, out: Any,
             standard *= scale
         if affine:
             products += xp.einsum("rc,rc->c", given, standard)
-            sums += xp.ones(len(given), g.dtype) @ given
+            sums += blas.matmul(xp, xp.ones(len(given), g.dtype), given)
         weighted = given if w is None else given * w
         xp.multiply(standard, _column(_products(xp, weighted, standard) / -width), out=result)
         result += weighted

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import cpu, module_of
+from ..backend import blas, cpu, graph, module_of
 from . import core
 from .core import REGISTRY, as_tensors, op
 from .windows import Ints, named, reach, spatial, working_dtype
@@ -96,7 +96,7 @@ def _maxima(xp: Any, x: Any, out: Any, winners: Any, settings: Any, complete: bo
         best = out
         if winners is not None:
             starts = padding - np.arange(size) * stride
-            winners[...] = xp.asarray(np.maximum(0, -(-starts // dilation)).astype(winners.dtype))[:, None]
+            winners[...] = graph.constant(xp, np.maximum(0, -(-starts // dilation)).astype(winners.dtype))[:, None]
     for j in range(first, kernel):
         windows, elements = reach(length, size, j * dilation - padding, stride)
         new = x[:, elements]
@@ -234,7 +234,7 @@ def _scale(
         ends = np.minimum(starts + k, n + p)
         count = ends - starts if include_pad else np.minimum(ends, n) - np.maximum(starts, 0)
         counts = counts[..., None] * count
-    return xp.asarray(1.0 / counts)
+    return graph.constant(xp, 1.0 / counts)
 
 
 def _avg_samples(t: Any) -> list[Any]:
@@ -309,9 +309,9 @@ def apply_along(xp, input, /, matrix, dim):
     # The product of a constant matrix with each line along one dimension.
     x = _lines(input, dim)
     dtype = working_dtype(input.dtype)
-    m = xp.asarray(matrix, dtype=dtype)
+    m = graph.constant(xp, np.asarray(matrix, dtype=dtype))
     x = x.astype(dtype, copy=False)
-    result = x[:, :, 0] @ m.T if x.shape[2] == 1 else xp.matmul(m, x)
+    result = blas.matmul(xp, x[:, :, 0], m.T) if x.shape[2] == 1 else blas.matmul(xp, m, x)
     return result.reshape(_replaced(input, dim, m.shape[0])).astype(input.dtype, copy=False)
 
 
@@ -549,7 +549,9 @@ def _adaptive_max_pool(dims: int) -> Any:
             kernel.append(int((ends - starts).max()))
             places = np.minimum(starts[:, None] + np.arange(kernel[-1]), ends[:, None] - 1).reshape(-1)
             maps.append(places)
-            result = REGISTRY["take_index"](result, (slice(None),) * dim + (module_of(input._data).asarray(places),))
+            result = REGISTRY["take_index"](
+                result, (slice(None),) * dim + (graph.constant(module_of(input._data), np.asarray(places)),)
+            )
         steps = tuple(kernel)
         geometry = (steps, steps, (0,) * dims, (1,) * dims, wanted)
         sizes = tuple(result.shape[-dims:])
@@ -559,7 +561,7 @@ def _adaptive_max_pool(dims: int) -> Any:
         xp = module_of(input._data)
         index: Any = 0
         for i, place in enumerate(xp.unravel_index(result[1]._data, sizes)):
-            index = index * input.shape[input.ndim - dims + i] + xp.asarray(maps[i])[place]
+            index = index * input.shape[input.ndim - dims + i] + graph.constant(xp, np.asarray(maps[i]))[place]
         return result[0], core.Tensor._wrap(index)
 
     text = f"""The maximum over the windows that divide {_sizes(dims)} as evenly as possible into ``output_size``.

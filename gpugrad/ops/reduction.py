@@ -543,7 +543,7 @@ min_dim.rules(input=_scattered)
 def median_dim(xp, input, /, dim, keepdim, recording):
     """The lower median along ``dim``, NaN if there is one, and where it is."""
     order = xp.argsort(input, axis=dim, kind="stable")
-    middle = xp.take(order, xp.asarray([(input.shape[dim] - 1) // 2]), axis=dim)
+    middle = order[(slice(None),) * dim + (slice((input.shape[dim] - 1) // 2, (input.shape[dim] + 1) // 2),)]
     if dtypes.is_floating(input.dtype):
         nan = xp.isnan(input)
         first = xp.expand_dims(xp.argmax(nan, axis=dim), dim)

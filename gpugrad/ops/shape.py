@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..backend import device_of, dtypes, module_of, transfer
+from ..backend import device_of, dtypes, graph, module_of, transfer
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public
 from .core import taped as F
@@ -1287,7 +1287,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
                     f"Padding size should be less than {'or equal to ' * (mode == 'circular')}the input "
                     f"dimension, but got: padding ({before}, {after}) at dimension {dim} of {list(shape)} ({mode})"
                 )
-            index = core.Tensor._wrap(xp.asarray(_padding_index(n, before, after, mode)))
+            index = core.Tensor._wrap(graph.constant(xp, _padding_index(n, before, after, mode)))
             input = F.index_select(input, index, dim)
     return input
 

@@ -435,6 +435,12 @@ class FlatOptimizer(Optimizer):
         """
         raise NotImplementedError
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether ``step`` looks at ``found_inf`` itself, on the device."""
+        params = (p for group in self.param_groups for p in group["params"] if p._grad is not None)
+        return all(self._has_kernel(p) for p in params)
+
     def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
         """The options of a group that ``fused.optim.prepare`` takes, where there is a kernel."""
         raise NotImplementedError
@@ -510,11 +516,13 @@ class FlatOptimizer(Optimizer):
 
     def _kind(self, p: Tensor) -> tuple[Any, Any, float | None]:
         """What the parameters of a bucket have in common; the number of steps, where a kernel counts them."""
-        where = p.device
-        if where.type == "cpu" or self._kernel is None or p.dtype.name not in kernels.C_TYPES or not fuses():
-            return p.dtype, where, None
+        if not self._has_kernel(p):
+            return p.dtype, p.device, None
         entry = self.state.get(p, {})
-        return p.dtype, where, float(entry.get("step", 0) if self._counts else bool(entry))
+        return p.dtype, p.device, float(entry.get("step", 0) if self._counts else bool(entry))
+
+    def _has_kernel(self, p: Tensor) -> bool:
+        return self._kernel is not None and p.is_cuda and p.dtype.name in kernels.C_TYPES and fuses()
 
 
 def effective_gradient(xp: Any, p: Array, g: Array, out: Array, weight_decay: float, maximize: bool) -> Array:

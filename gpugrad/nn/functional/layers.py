@@ -11,7 +11,7 @@ import numpy as np
 from ...backend import dtypes
 from ...engine import no_grad
 from ...ops import FUNCTIONS, REGISTRY
-from ...ops.core import as_tensors
+from ...ops.core import as_tensors, autocasting
 from ...ops.dropout import drop
 from ...ops.matmul import checked_linear
 from ...tensor import Tensor
@@ -166,6 +166,8 @@ def _normalized_shape(name: str, input: Tensor, normalized_shape: Any, *paramete
 def _standardized_rows(
     input: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float, centered: bool
 ) -> Tensor:
+    if autocasting and centered:
+        (input,) = autocasting[-1]("layer_norm", (input,))
     if input.ndim == len(shape):
         return _standardized_rows(input.unsqueeze(0), shape, weight, bias, eps, centered).squeeze(0)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
@@ -352,6 +354,8 @@ def group_norm(
     _check_channels("group_norm", input, channels, weight=weight, bias=bias)
     if batch * channels // num_groups * math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}")
+    if autocasting:
+        (input,) = autocasting[-1]("group_norm", (input,))
     groups = input.reshape(batch, num_groups, channels // num_groups * math.prod(input.shape[2:]))
     result = REGISTRY["standardize"](groups, None, None, (2,), eps, True)
     return _affine(result.reshape(input.shape), weight, bias)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import module_of
+from ...backend import graph, module_of
 from ...ops import FUNCTIONS, REGISTRY
 from ...ops.core import as_tensors
 from ...ops.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
@@ -121,7 +121,7 @@ def _nearest(input: Tensor, new: Ints, factors: tuple[float | None, ...], centre
     for i, (n, m, factor) in enumerate(zip(old, new, factors, strict=True)):
         scale = np.float32(1 / factor) if factor else np.float32(n) / np.float32(m)
         places = np.minimum(((np.arange(m, dtype=np.float32) + np.float32(centre)) * scale).astype(np.int64), n - 1)
-        input = REGISTRY["index_select"](input, Tensor._wrap(xp.asarray(places)), 2 + i)
+        input = REGISTRY["index_select"](input, Tensor._wrap(graph.constant(xp, places)), 2 + i)
     return input
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import device_of, dtypes, module_of, on, transfer
+from ...backend.quiet import quiet
 from ...engine import no_grad
 from ...tensor import Tensor
 
@@ -83,10 +84,11 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, 
     # Looking whether there is anything to do would wait for a device, but costs nothing on the CPU.
     if xp is np and scale == 1.0:
         return
-    for gradient in _gradients(parameters):
-        array = gradient._data
-        module_of(array).multiply(array, transfer(scale, gradient.device).astype(array.dtype), out=array)
-        gradient._bump()
+    with quiet():  # a norm that is infinite makes inf * 0
+        for gradient in _gradients(parameters):
+            array = gradient._data
+            module_of(array).multiply(array, transfer(scale, gradient.device).astype(array.dtype), out=array)
+            gradient._bump()
 
 
 def clip_grad_norm_(
