@@ -392,12 +392,6 @@ class Op:
 
         return function
 
-    def by_kernel(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
-        """The result of the fused kernel, or NotImplemented where there is none or it does not apply."""
-        if self.fused is None or xp is np or not _fusion.enabled:
-            return NotImplemented
-        return self.fused(*args, recording) if self.aux else self.fused(*args)
-
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """The result of the fused kernel where there is one and it applies, else of the generic forward."""
         if xp is not np:
