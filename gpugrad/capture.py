@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from .amp.autocast_mode import get_autocast_dtype, is_autocast_enabled
-from .backend import cuda, dtypes, graph, module_of
+from .backend import cuda, dtypes, graph, lazy, module_of
 from .backend.device import device
 from .engine import Node, modes
 from .nn.modules.module import Module, watch_calls
@@ -260,7 +260,7 @@ class _Record:
         self._guard_modules(watch)
 
     def _output(self, t: Tensor) -> _Slot:
-        self._outputs.append(t._data)
+        self._outputs.append(lazy.settled(t._data))
         return _Slot(len(self._outputs) - 1)
 
     def _leave_gradients(self, watch: _Watch, start: dict[Any, Any]) -> None:
