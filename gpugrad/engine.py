@@ -304,7 +304,9 @@ def fit(gradient: Any, shape: Shape, dtype: np.dtype) -> Any:
 
 def copy(array: Any) -> Any:
     """A raw array's elements in a buffer of their own, C-ordered."""
-    return module_of(array).array(lazy.settled(array), copy=True, order="C")
+    if array.__class__ is not np.ndarray:
+        array = lazy.settled(array)
+    return module_of(array).array(array, copy=True, order="C")
 
 
 def _references(value: Any) -> int:
@@ -476,6 +478,7 @@ def _run(
             use_device_of(some._data if taped else some)
             if not taped:
                 gradient = node.receive(gradient) if isinstance(node, Node) else lazy.settled(gradient)
+            some = None
         if not isinstance(node, Node):
             if gradient is None:
                 continue

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import cuda, dtypes
+from .device import beside
 from .fused import pointwise
 from .kernels import C_TYPES
 
@@ -30,7 +31,15 @@ MOST_OPS = 32
 MOST_INPUTS = 12
 
 _BOOL = np.dtype("bool")
-_ON_BOOLS = pointwise.TESTS | {"where", "keep", "masked_fill", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}
+_ON_BOOLS = pointwise.TESTS | {
+    "where",
+    "keep",
+    "masked_fill",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_not",
+}
 # Exponents for which ops have something better than a power.
 _POWERS = {2: "square", 0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}
 _serial = count()
@@ -321,9 +330,7 @@ def _put_off(
 ) -> Lazy:
     assert state.pending is not None
     value = _Value(op, tuple(operands), params, shape, dtype)
-    inside = _group([value], {})
-    inputs = {id(v.array) for each in inside for v in each.operands if isinstance(v, _Value) and v.array is not None}
-    if len(inside) > MOST_OPS or len(inputs) > MOST_INPUTS:
+    if not _fits(_group([value], {})):
         for operand in value.pending():
             if operand.array is None:
                 _write(operand)
@@ -343,17 +350,27 @@ def _group(stack: list[_Value], found: dict[_Value, None]) -> dict[_Value, None]
     return found
 
 
-def _write(target: _Value) -> None:
-    """Launch the kernel that computes a value."""
+def _sources(group: Iterable[_Value]) -> set[int]:
+    """The arrays that a group of values is computed from."""
+    return {id(v.array) for each in group for v in each.operands if isinstance(v, _Value) and v.array is not None}
+
+
+def _fits(group: dict[_Value, None]) -> bool:
+    return len(group) <= MOST_OPS and len(_sources(group)) <= MOST_INPUTS
+
+
+def _write(*targets: _Value) -> None:
+    """Launch the kernel that computes some values of one shape."""
     pending = state.pending
     assert pending is not None
-    # A kernel writes values of one shape: smaller ones that are referred to come first.
-    for value in _group([target], {}):
-        if value.shape != target.shape and value.serial in pending and value.array is None:
+    shape = targets[0].shape
+    # Smaller values that are referred to have kernels of their own.
+    for value in _group(list(targets), {}):
+        if value.shape != shape and value.serial in pending and value.array is None:
             _write(value)
-    group = _group([target], {})
-    kept = [v for v in group if v is target or (v.shape == target.shape and (v.serial in pending))]
-    kept += [v for v in _needed_elsewhere(group) if v.shape == target.shape and v not in kept]
+    group = _group(list(targets), {})
+    kept = [v for v in group if v in targets or (v.shape == shape and v.serial in pending)]
+    kept += [v for v in _needed_elsewhere(group) if v.shape == shape and v not in kept]
     nodes: list[pointwise.Node] = []
     places: dict[int, int] = {}
     arrays: list[Any] = []
@@ -373,7 +390,8 @@ def _write(target: _Value) -> None:
         operands = tuple([place(v) for v in value.operands])
         nodes.append(pointwise.Node(value.op, operands, value.params, value.dtype))
         places[id(value)] = len(nodes) - 1
-    results = pointwise.fuse(nodes, [places[id(v)] for v in kept])(arrays)
+    with beside(arrays[0]):
+        results = pointwise.fuse(nodes, [places[id(v)] for v in kept])(arrays)
     for value, array in zip(kept, results, strict=True):
         value.array, value.operands = array, ()
         pending.pop(value.serial, None)
@@ -427,9 +445,21 @@ def flush() -> None:
 def _write_all(chosen: Callable[[_Value], bool]) -> None:
     assert state.pending is not None
     # The last ones first: their kernels write what they are made of as well.
-    for lazy in sorted(state.pending.values(), key=lambda lazy: -lazy._value.serial):
-        if lazy._value.array is None and chosen(lazy._value):
-            lazy.settle()
+    handles = sorted(state.pending.values(), key=lambda lazy: -lazy._value.serial)
+    values = [lazy._value for lazy in handles if chosen(lazy._value)]
+    for k, value in enumerate(values):
+        if value.array is not None:
+            continue
+        targets = [value]
+        group = _group([value], {})
+        for other in values[k + 1 :]:
+            # What reads the same arrays goes with it.
+            if other.array is None and other.shape == value.shape and other not in group:
+                both = _group([other], dict(group))
+                if _fits(both) and _sources(group) & _sources(v for v in both if v not in group):
+                    targets.append(other)
+                    group = both
+        _write(*targets)
 
 
 def begin() -> None:

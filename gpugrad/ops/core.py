@@ -87,8 +87,9 @@ class Vocabulary:
         return Tensor._wrap(array) if self.is_taped else array
 
     def array(self, value: Any) -> Any:
-        """The raw array of a value of this vocabulary."""
-        return value._data if self.is_taped else value
+        """The raw array of a value of this vocabulary, in memory."""
+        array = value._data if self.is_taped else value
+        return array if array.__class__ is ndarray else lazy.settled(array)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -706,8 +707,9 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     if target._base is not None and recording:
         refresh_view(target)
     result = function(alias(target), *args, **kwargs)
-    new = lazy.settled(result._data)
-    data = memory_to_change(target)
+    new, data = result._data, target._data
+    if data.__class__ is not ndarray:
+        new, data = lazy.settled(new), memory_to_change(target)
     if new.shape != data.shape:
         raise RuntimeError(f"{name}: output with shape {data.shape} doesn't match the broadcast shape {new.shape}")
     if new.dtype != data.dtype and dtypes.category(new.dtype) > dtypes.category(data.dtype):
