@@ -8,6 +8,9 @@ more, recording what it gives the device to do, and from then on the record is r
 the function reads from Python is fixed by that, except for what is known to change from
 step to step: the learning rate and the step count of the optimizers, the state of the
 random generator, the loss scale, and the contents of the tensors that are passed in.
+Elementwise ops are put off while a call is captured and become few kernels
+(``backend/lazy.py``).
+
 What else a record takes for granted (shapes and dtypes, training or evaluation mode,
 which gradients exist, an optimizer's other options) is compared at each call, and where
 it has changed the call is captured anew.

@@ -385,9 +385,10 @@ class Op:
 
     def on_arrays(self, *args: Any) -> Any:
         """The forward on raw arrays, as gradient rules call it."""
-        if self.chained is None:
+        xp = module_of(_first_array(args))
+        if xp is not np and self.chained is None:
             args = lazy.settled(args)
-        result = self.compute(args, module_of(_first_array(args)), False)
+        result = self.compute(args, xp, False)
         return result[0] if self.aux else result
 
     def raw_function(self) -> Callable[..., Any]:
