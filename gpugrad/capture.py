@@ -8,6 +8,9 @@ more, recording what it gives the device to do, and from then on the record is r
 the function reads from Python is fixed by that, except for what is known to change from
 step to step: the learning rate and the step count of the optimizers, the state of the
 random generator, the loss scale, and the contents of the tensors that are passed in.
+Elementwise ops are put off while a call is captured and become few kernels
+(``backend/lazy.py``).
+
 What else a record takes for granted (shapes and dtypes, training or evaluation mode,
 which gradients exist, an optimizer's other options, what the variables around the function
 are bound to) is compared at each call, and where it has changed the call is captured anew.
@@ -26,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from .amp.autocast_mode import get_autocast_dtype, is_autocast_enabled
-from .backend import cuda, dtypes, graph, module_of
+from .backend import cuda, dtypes, graph, lazy, module_of
 from .backend.device import device
 from .engine import Node, modes
 from .nn.modules.module import Module, watch_calls
@@ -266,7 +269,7 @@ class _Record:
     def _output(self, t: Tensor) -> Any:
         if not t.is_cuda:
             return t
-        self._outputs.append(t._data)
+        self._outputs.append(lazy.settled(t._data))
         return _Slot(len(self._outputs) - 1)
 
     def _leave_gradients(self, watch: _Watch, start: dict[Any, Any]) -> None:

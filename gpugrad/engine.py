@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import beside, blas, device_of, module_of, use_device_of
+from .backend import beside, blas, device_of, lazy, module_of, use_device_of
 
 Shape = tuple[int, ...]
 Gradient = Any
@@ -236,6 +236,10 @@ class Node:
         """
         raise NotImplementedError
 
+    def receive(self, gradient: Any) -> Any:
+        """The gradient of the output, on a CUDA device, as ``gradients`` takes it: in memory."""
+        return lazy.settled(gradient)
+
     def release(self) -> None:
         """Drop what was saved for backward."""
         raise NotImplementedError
@@ -290,7 +294,7 @@ def fit(gradient: Any, shape: Shape, dtype: np.dtype) -> Any:
         elif gradient.ndim < len(shape) or any(
             n not in (1, m) for n, m in zip(shape[::-1], gradient.shape[::-1], strict=False)
         ):
-            gradient = module_of(gradient).broadcast_to(gradient, shape)
+            gradient = module_of(gradient).broadcast_to(lazy.settled(gradient), shape)
         else:
             gradient = sum_to(gradient, shape)
     if gradient.dtype != dtype:
@@ -300,6 +304,8 @@ def fit(gradient: Any, shape: Shape, dtype: np.dtype) -> Any:
 
 def copy(array: Any) -> Any:
     """A raw array's elements in a buffer of their own, C-ordered."""
+    if array.__class__ is not np.ndarray:
+        array = lazy.settled(array)
     return module_of(array).array(array, copy=True, order="C")
 
 
@@ -327,11 +333,14 @@ def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
             modes.leaves.append((leaf, grad))
         if taped:
             leaf._grad = Arithmetic.taped.clone(gradient) if grad is None else grad + gradient
+            leaf._grad._data = lazy.settled(leaf._grad._data)
         elif grad is None:
             leaf._grad = leaf._wrap(gradient)
         elif grad._needs_grad:
             leaf._grad = leaf._wrap(grad._data + gradient)
         else:
+            if gradient.__class__ is not np.ndarray:
+                lazy.before_write(grad._data)
             grad._data += gradient
             grad._bump()
 
@@ -364,6 +373,8 @@ def _reachable(roots: list[Any], targets: set[Any]) -> set[Any]:
 
 def _merge(old: Any, new: Any, owned: bool, taped: bool) -> Any:
     if not taped and old.__class__ is not np.ndarray:
+        if lazy.active():
+            return lazy.lift(old) + new
         with beside(old):
             return _sum(old, new, owned, taped)
     return _sum(old, new, owned, taped)
@@ -465,6 +476,9 @@ def _run(
         if on_device and gradient is not None:
             some = next(g for g in gradient if g is not None) if isinstance(gradient, list) else gradient
             use_device_of(some._data if taped else some)
+            if not taped:
+                gradient = node.receive(gradient) if isinstance(node, Node) else lazy.settled(gradient)
+            some = None
         if not isinstance(node, Node):
             if gradient is None:
                 continue

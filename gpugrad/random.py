@@ -386,7 +386,7 @@ def _fill(name: str, target: Tensor, array: Any) -> Tensor:
         nothing = Tensor._wrap(module_of(array).zeros(array.shape, np.bool_))
         return core.inplace(name, lambda t: REGISTRY["keep"](t, nothing) + draws, target)
     core.check_inplace(name, target, False)
-    target._data[...] = array
+    core.memory_to_change(target)[...] = array
     target._bump()
     if target._base is not None:
         target._view_version = target._version

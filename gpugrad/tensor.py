@@ -358,6 +358,7 @@ class Tensor:
                 raise RuntimeError(f"assigned grad has data of dtype {value.dtype}, expected {self.dtype}")
             if value.device != self.device:
                 raise RuntimeError(f"assigned grad is on {value.device}, expected {self.device}")
+            core.settle_tensors((value,))
         self._grad = value
 
     @grad.deleter

@@ -9,6 +9,7 @@ from .. import creation
 from ..backend import dtypes, module_of, on, transfer
 from ..backend.quiet import quiet
 from ..engine import no_grad
+from ..ops.core import memory_to_change
 from ..tensor import Tensor
 
 _READY, _UNSCALED, _STEPPED = range(3)
@@ -98,7 +99,7 @@ class GradScaler:
             for grad in grads:
                 if grad.dtype == dtypes.float16:
                     raise ValueError("Attempting to unscale FP16 gradients.")
-                array, its = grad._data, module_of(grad._data)
+                array, its = memory_to_change(grad), module_of(grad._data)
                 broken = its.logical_not(its.isfinite(array).all()).astype(dtypes.float32)
                 found = xp.maximum(found, transfer(its.asarray(broken), scale.device))
                 its.multiply(array, transfer(xp.asarray(inverse), grad.device).astype(array.dtype), out=array)
@@ -157,9 +158,9 @@ class GradScaler:
                 grown = scale._data * xp.float32(self._growth_factor)
                 due = xp.logical_and(tracker._data + 1 == self._growth_interval, xp.isfinite(grown))
                 after = xp.where(due, grown, scale._data)
-                scale._data[...] = xp.where(found, scale._data * xp.float32(self._backoff_factor), after)
+                memory_to_change(scale)[...] = xp.where(found, scale._data * xp.float32(self._backoff_factor), after)
                 again = xp.logical_or(found, tracker._data + 1 == self._growth_interval)
-                tracker._data[...] = xp.where(again, 0, tracker._data + 1)
+                memory_to_change(tracker)[...] = xp.where(again, 0, tracker._data + 1)
             scale._bump()
             tracker._bump()
         self._stages, self._found = {}, {}

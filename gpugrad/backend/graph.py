@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from . import cuda
+from . import cuda, lazy
 from .device import Array, device, on
 from .random import default_generator
 
@@ -75,10 +75,13 @@ class Recording:
             with stream, xp.cuda.using_allocator(self._pool.malloc):
                 stream.begin_capture()
                 _local.current = self
+                lazy.begin()
                 try:
                     with default_generator.captured(place) as advance:
                         result = work()
+                        lazy.end()
                 except BaseException:
+                    lazy.end(failed=True)
                     _abandon(stream)
                     raise
                 finally:

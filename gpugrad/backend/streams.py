@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import cuda
+from . import cuda, lazy
 from .device import DeviceLike, device, on, resolve
 
 
@@ -36,6 +36,7 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         """Set the mark in a stream (the current one)."""
         stream = current_stream() if stream is None else stream
+        lazy.flush()
         with on(stream.device):
             self._event.record(stream._stream)
 
@@ -108,6 +109,7 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """Work that follows waits for a mark."""
+        lazy.flush()
         self._stream.wait_event(event._event)
 
     def wait_stream(self, stream: Stream) -> None:
@@ -115,6 +117,7 @@ class Stream:
         self.wait_event(stream.record_event())
 
     def __enter__(self) -> Stream:
+        lazy.flush()
         guard = on(self.device)
         guard.__enter__()
         self._entered.append(guard)
@@ -122,6 +125,7 @@ class Stream:
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        lazy.flush()
         self._stream.__exit__(*exc)
         self._entered.pop().__exit__(*exc)
 

@@ -23,7 +23,6 @@ with ``create_graph=True`` it is ``taped``, works on tensors and records.
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
@@ -32,7 +31,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..backend import beside, device_of, dtypes, module_of
+from ..backend import beside, device_of, dtypes, lazy, module_of
 from ..backend import resolve as resolve_device
 from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes
@@ -57,31 +56,24 @@ class Operator:
         """Never called; the registry's op is."""
 
 
-class _Fusion(threading.local):
-    enabled = True
-
-
-_fusion = _Fusion()
-
-
 def fuses() -> bool:
     """Whether fused kernels are used in this thread."""
-    return _fusion.enabled
+    return lazy.state.enabled
 
 
 @contextmanager
 def fusion(enabled: bool) -> Iterator[None]:
     """Use (or, with False, do without) the ops' fused kernels in this thread."""
-    before, _fusion.enabled = _fusion.enabled, enabled
+    before, lazy.state.enabled = lazy.state.enabled, enabled
     try:
         yield
     finally:
-        _fusion.enabled = before
+        lazy.state.enabled = before
 
 
 def fusing() -> bool:
     """Whether fused kernels are to be used in this thread."""
-    return _fusion.enabled
+    return lazy.state.enabled
 
 
 class Vocabulary:
@@ -95,8 +87,9 @@ class Vocabulary:
         return Tensor._wrap(array) if self.is_taped else array
 
     def array(self, value: Any) -> Any:
-        """The raw array of a value of this vocabulary."""
-        return value._data if self.is_taped else value
+        """The raw array of a value of this vocabulary, in memory."""
+        array = value._data if self.is_taped else value
+        return array if array.__class__ is ndarray else lazy.settled(array)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -167,9 +160,15 @@ class OpNode(Node):
         values = list(self.values or ())
         versions = list(self.versions)
         for k in range(len(versions)):
-            if values[k] is array:
+            if lazy.is_memory_of(values[k], array):
                 values[k], versions[k] = copy(array), (FIXED, 0)
         self.values, self.versions = tuple(values), tuple(versions)
+
+    def receive(self, gradient: Any) -> Any:
+        if self.op.chained is None or not lazy.active():
+            return super().receive(gradient)
+        self.values = tuple([lazy.lift(value) for value in self._recalled()])
+        return lazy.lift(gradient)
 
     def _recalled(self) -> tuple[Any, ...]:
         while isinstance(self.values, Recomputed):
@@ -336,6 +335,7 @@ class Op:
             )
         self.aux_of: Callable[..., Any] | None = None
         self.fused: Callable[..., Any] | None = None
+        self.chained: Callable[[tuple[Any, ...], bool], Any] | None = None
         self._rules: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}
         self._joint: tuple[Callable[..., Any], tuple[str, ...]] | None = None
         self._joint_needs: dict[str, tuple[str, ...]] | None = None
@@ -380,6 +380,14 @@ class Op:
         self.fused = function
         return function
 
+    def chain(self, function: Callable[[tuple[Any, ...], bool], Any]) -> Callable[..., Any]:
+        """Register how an elementwise op is put off: ``function(args, recording)`` gives what stands for the result.
+
+        It returns NotImplemented where the op has to be done at once.
+        """
+        self.chained = function
+        return function
+
     def _check_needs(self, rule: Callable[..., Any], skip: int) -> tuple[str, ...]:
         needs = tuple(inspect.signature(rule).parameters)[skip:]
         known = {*self.inputs, *(f"{name}_shape" for name in self.inputs), *self.params, "out", "aux"}
@@ -389,7 +397,10 @@ class Op:
 
     def on_arrays(self, *args: Any) -> Any:
         """The forward on raw arrays, as gradient rules call it."""
-        result = self.compute(args, module_of(_first_array(args)), False)
+        xp = module_of(_first_array(args))
+        if xp is not np and self.chained is None:
+            args = lazy.settled(args)
+        result = self.compute(args, xp, False)
         return result[0] if self.aux else result
 
     def raw_function(self) -> Callable[..., Any]:
@@ -407,14 +418,23 @@ class Op:
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """The result of the fused kernel where there is one and it applies, else of the generic forward."""
         if xp is not np:
+            if self.chained is not None:
+                result = self.put_off(args, recording)
+                if result is not NotImplemented:
+                    return result
+                args = lazy.settled(args)
             with beside(_first_array(args)):
                 result = self.by_kernel(args, recording)
                 return self._compute(args, xp, recording) if result is NotImplemented else result
         return self._compute(args, xp, recording)
 
+    def put_off(self, args: tuple[Any, ...], recording: bool) -> Any:
+        """What stands for the result of an elementwise op while work is put off; NotImplemented if that cannot be."""
+        return self.chained(args, recording) if self.chained is not None and lazy.active() else NotImplemented
+
     def by_kernel(self, args: tuple[Any, ...], recording: bool) -> Any:
         """The result of the fused kernel, or NotImplemented where there is none or it does not apply."""
-        if self.fused is None or not _fusion.enabled:
+        if self.fused is None or not lazy.state.enabled:
             return NotImplemented
         return self.fused(*args, recording) if self.aux else self.fused(*args)
 
@@ -456,6 +476,8 @@ class Op:
             array = getattr(t, "_data", t)
             if array.__class__ is not ndarray or array is t:
                 inputs = as_tensors(self.name, inputs)
+                if self.chained is None:
+                    settle_tensors(inputs)
                 arrays = tuple(None if t is None else t._data for t in inputs)
                 wanted = tuple(t is not None and t._needs_grad for t in inputs)
                 xp = module_of(_first_array(arrays))
@@ -485,6 +507,21 @@ class Op:
         out = new(Tensor)
         out._data = array
         return out
+
+
+def settle_tensors(tensors: Sequence[Any]) -> None:
+    """Give tensors, whose values may have been put off, their memory."""
+    for t in tensors:
+        if t is not None and t._data.__class__ is lazy.Lazy:
+            t._data = t._data.settle()
+
+
+def memory_to_change(t: Any) -> Any:
+    """The array of a tensor that is about to be changed in place, when all that was put off has read it."""
+    if t._data.__class__ is not ndarray:
+        settle_tensors((t,))
+        lazy.before_write(t._data)
+    return t._data
 
 
 def record(
@@ -683,7 +720,9 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     if target._base is not None and recording:
         refresh_view(target)
     result = function(alias(target), *args, **kwargs)
-    data, new = target._data, result._data
+    new, data = result._data, target._data
+    if data.__class__ is not ndarray:
+        new, data = lazy.settled(new), memory_to_change(target)
     if new.shape != data.shape:
         raise RuntimeError(f"{name}: output with shape {data.shape} doesn't match the broadcast shape {new.shape}")
     if new.dtype != data.dtype and dtypes.category(new.dtype) > dtypes.category(data.dtype):

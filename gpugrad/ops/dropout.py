@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..backend import device_of, fused, random
+from ..backend import device_of, fused, lazy, random
 from . import core
 from .core import REGISTRY, as_tensors, op
 
@@ -19,6 +19,7 @@ def masked_scale(xp, input, mask, /, scale):
 
 
 masked_scale.rules(input=lambda F, g, mask, scale: F.masked_scale(g, mask, scale))
+masked_scale.chain(lambda args, recording: lazy.apply("masked_scale", args[:2], args[2:]))
 
 
 def _factor(p: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import cpu, dtypes, module_of
+from ..backend import cpu, dtypes, lazy, module_of
 from ..engine import modes
 from . import core, trace
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
@@ -33,7 +33,7 @@ def _tensors(low: float = -2.0, high: float = 2.0) -> Callable[[Any], list[Any]]
 def zero(F: Any, g: Any) -> Any:
     """The gradient of a function that is constant almost everywhere."""
     array = F.array(g)
-    return F.constant(module_of(array).zeros_like(array))
+    return F.constant(module_of(array).zeros(array.shape, array.dtype))
 
 
 def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
@@ -75,7 +75,7 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(where: Any, first: Any, *rest: Any) -> Any:
-        if where is core.raw and first.__class__ is not np.ndarray and core.fusing():
+        if where is core.raw and first.__class__ is not np.ndarray and core.fusing() and not lazy.active():
             found = trace.run(function, first, *rest)
             if found is not NotImplemented:
                 return found[0]
@@ -121,6 +121,7 @@ def keep(xp, input, mask, /):
 
 
 keep.rules(input=lambda F, g, mask: F.keep(g, mask))
+keep.chain(lambda args, recording: lazy.apply("keep", args))
 
 
 # Arithmetic
@@ -997,7 +998,8 @@ def fill_(input: Any, value: Any) -> Any:
     if modes.grad and (input._needs_grad or getattr(value, "_needs_grad", False)):
         return core.inplace("fill_", fill, input, value)
     core.check_inplace("fill_", input, False)
-    input._data[...] = value._data if isinstance(value, core.Tensor) else value
+    value = lazy.settled(value._data) if isinstance(value, core.Tensor) else value
+    core.memory_to_change(input)[...] = value
     input._bump()
     if input._base is not None:
         input._view_version = input._version_counter[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, fused, module_of, to_numpy
+from ..backend import dtypes, fused, lazy, module_of, to_numpy
 from ..engine import modes, no_grad
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, check_inplace, normalize_dim, op, public, rebase, record, refresh_view
@@ -594,11 +594,12 @@ def _setitem(input: Any, index: Any, value: Any) -> None:
         if recording:
             _record_setitem(input, basic, advanced, source)
             return
-        src = source._data.astype(input._data.dtype, copy=False)
+        src = lazy.settled(source._data).astype(input._data.dtype, copy=False)
+        data = core.memory_to_change(input)
         if advanced is None:
-            input._data[basic] = src
+            data[basic] = src
         else:
-            (input._data if basic is None else input._data[basic])[advanced] = src
+            (data if basic is None else data[basic])[advanced] = src
     except IndexError as error:
         raise _index_error(input, error) from None
     except ValueError as error:
@@ -621,7 +622,7 @@ def _record_setitem(input: Any, basic: Any, advanced: Any, source: Any) -> None:
         return
     if part._base is not None:
         refresh_view(part)
-    part._data[advanced] = source._data
+    core.memory_to_change(part)[advanced] = lazy.settled(source._data)
     old, changed = core.alias(part), core.Tensor._wrap(part._data)
     arrays, wanted = (old._data, source._data), (old._needs_grad, source._needs_grad)
     record(index_put, (old, source), arrays, wanted, (_kept(advanced),), [changed], None, False)

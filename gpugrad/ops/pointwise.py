@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, module_of
+from ..backend import dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
@@ -36,6 +37,7 @@ class Elementwise(Op):
         self.masks: tuple[str, ...] = options.pop("masks", ())
         super().__init__(forward, name, **options)
         self.arity = len(self.inputs)
+        self.chain(self._chain)
         if self.aux or getattr(forward, "several_passes", False):
             self.kernel(ForwardKernel(self))
         plain = not self.params and not self.aux
@@ -52,8 +54,24 @@ class Elementwise(Op):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def _chain(self, args: tuple[Any, ...], recording: bool) -> Any:
+        count = len(self.inputs)
+        out = lazy.apply(self.name, args[:count], args[count:])
+        if out is NotImplemented or not self.aux:
+            return out
+        if not recording or self.aux_of is None:
+            return out, None
+        named = {name: lazy.lift(a) for name, a in zip(self.inputs + self.params, args, strict=True)}
+        wanted = list(inspect.signature(self.aux_of).parameters)[1:]
+        return out, self.aux_of(core.raw, *[named[name] for name in wanted])
+
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
         """As :meth:`Op.compute`, 16-bit floating point in float32, rounded once at the end."""
+        if xp is not np:
+            result = self.put_off(args, recording)
+            if result is not NotImplemented:
+                return result
+            args = lazy.settled(args)
         half = core._first_array(args).dtype
         if half.itemsize != 2 or not dtypes.is_floating(half):
             return super().compute(args, xp, recording)
@@ -124,7 +142,7 @@ class Elementwise(Op):
                 if k in numbers:
                     a = a.astype(dtype).item() if dtype is not None and not dtypes.is_floating(dtype) else numbers[k]
                 elif a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:
-                    a = a.astype(dtype)
+                    a = a.astype(dtype) if a.__class__ is ndarray else lazy.cast(a, dtype)
                 arrays.append(a)
             xp = module_of(core._first_array(arrays))
             result = self.compute((*arrays, *params), xp, recording)

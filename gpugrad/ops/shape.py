@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..backend import device_of, dtypes, graph, module_of, transfer
+from ..backend import device_of, dtypes, graph, lazy, module_of, transfer
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public
 from .core import taped as F
@@ -38,6 +38,7 @@ def to_dtype(xp, input, /, dtype):
 
 
 to_dtype.rules(input=lambda F, g: g)
+to_dtype.chain(lambda args, recording: lazy.cast(*args))
 
 
 @op(torch=None, aux=True)
@@ -1329,6 +1330,7 @@ def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
     if input._needs_grad:
         raise RuntimeError("cannot resize variables that require grad")
     count = math.prod(shape)
+    core.settle_tensors((input,))
     data = input._data
     if count > data.size and (data.base is not None or input._base is not None):
         raise RuntimeError(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import cpu, device_of, graph, module_of, on, transfer
+from ..backend import cpu, device_of, graph, lazy, module_of, on, transfer
 from ..backend.cpu import BLOCK
 from ..backend.dtypes import float32, float64, get_default_dtype
 from ..backend.fused import optim as kernels
@@ -471,6 +471,7 @@ class FlatOptimizer(Optimizer):
                 loss = closure()
         recording = graph.current()
         if recording is not None:
+            lazy.flush()
             state, groups, count = self.state, self.param_groups, len(self.param_groups)
             recording.guards.append(
                 lambda: self.state is state and self.param_groups is groups and len(groups) == count

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from ..backend import dtypes
+from ..ops.core import memory_to_change
 from ..tensor import RemovableHandle, Tensor, add_hook
 
 
@@ -154,7 +155,7 @@ class Optimizer:
                     param._grad = None
                 elif param._grad is not None:
                     param._grad = param._grad.detach()
-                    param._grad._data[...] = 0
+                    memory_to_change(param._grad)[...] = 0
                     param._grad._bump()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

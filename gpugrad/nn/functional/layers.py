@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import dtypes
+from ...backend import dtypes, lazy
 from ...engine import no_grad
-from ...ops import FUNCTIONS, REGISTRY
+from ...ops import FUNCTIONS, REGISTRY, core
 from ...ops.core import as_tensors, autocasting
 from ...ops.dropout import drop
 from ...ops.matmul import checked_linear
@@ -229,9 +229,9 @@ def _check_channels(name: str, input: Tensor, channels: int, **parameters: Tenso
 def _update(running: Tensor | None, value: Any, momentum: float) -> None:
     """Move running statistics towards new ones, in place."""
     if running is not None:
-        data = running._data
+        data = core.memory_to_change(running)
         data *= 1 - momentum
-        data += (value.reshape(data.shape) * momentum).astype(data.dtype, copy=False)
+        data += (lazy.settled(value).reshape(data.shape) * momentum).astype(data.dtype, copy=False)
         running._bump()
 
 

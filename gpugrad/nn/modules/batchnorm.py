@@ -6,6 +6,7 @@ from typing import Any
 
 from ...creation import empty, ones, zeros
 from ...creation import tensor as make_tensor
+from ...ops.core import memory_to_change
 from ...tensor import Tensor
 from .. import functional as F
 from .. import init
@@ -107,7 +108,8 @@ class _BatchNorm(_NormBase):
         training = self.training
         if training and self.track_running_stats and count is not None:
             # As count.add_(1), at a tenth of its cost: it is done in every step of every such layer.
-            count._data += 1
+            number = memory_to_change(count)
+            number += 1
             count._bump()
             if weight is None:
                 weight = 1.0 / count.item()

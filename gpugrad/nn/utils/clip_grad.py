@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...backend import device_of, dtypes, module_of, on, transfer
+from ...backend.lazy import settled
 from ...backend.quiet import quiet
 from ...engine import no_grad
+from ...ops.core import memory_to_change
 from ...tensor import Tensor
 
 watchers: list[Callable[[], None]] = []
@@ -53,7 +55,7 @@ def get_total_norm(
         RuntimeError: the norm is infinite or NaN, and ``error_if_nonfinite`` is true.
     """
     p = float(norm_type)
-    arrays = [t._data for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
+    arrays = [settled(t._data) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     if not arrays:
         return Tensor._wrap(np.zeros((), dtypes.get_default_dtype()))
     place, xp = device_of(arrays[0]), module_of(arrays[0])
@@ -78,7 +80,7 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, 
     """
     for watch in list(watchers):
         watch()
-    total = total_norm._data
+    total = settled(total_norm._data)
     xp = module_of(total)
     scale = xp.asarray(xp.minimum(max_norm / (total + 1e-6), 1.0))
     # Looking whether there is anything to do would wait for a device, but costs nothing on the CPU.
@@ -86,7 +88,7 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, 
         return
     with quiet():  # a norm that is infinite makes inf * 0
         for gradient in _gradients(parameters):
-            array = gradient._data
+            array = memory_to_change(gradient)
             module_of(array).multiply(array, transfer(scale, gradient.device).astype(array.dtype), out=array)
             gradient._bump()
 
@@ -133,6 +135,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
         watch()
     bound = float(clip_value)
     for gradient in _gradients(parameters):
-        array = gradient._data
+        array = memory_to_change(gradient)
         module_of(array).clip(array, -bound, bound, out=array)
         gradient._bump()
