@@ -171,7 +171,7 @@ def test_a_network_with_dropout(cuda, activation):
 
     x = randn(5, 6)
     check(step, x, launches=20)
-    assert captured(step, x, fused=False)[1] > 35
+    assert captured(step, x, fused=False)[1] > 25
 
 
 def test_a_residual_block(cuda):
