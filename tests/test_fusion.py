@@ -417,3 +417,20 @@ def test_nothing_is_held_after_a_recording(cuda):
     x = randn(3)
     recording.record(work)
     assert found[0]() is None
+
+
+def test_an_index_that_was_put_off(cuda):
+    table = randn(20, 3)
+    rows = gg.tensor([3, 0, 7], device=cuda)
+
+    def step(rows, table):
+        leaf = table.detach().requires_grad_()
+        chosen = leaf[rows * 2 + 1, rows - 3]
+        chosen.sum().backward()
+        return chosen, leaf.grad
+
+    step_of_rows = gg.compile(step)
+    expected = step(rows % 3, table)
+    for _ in range(4):
+        for found, value in zip(step_of_rows(rows % 3, table), expected, strict=True):
+            assert found.tolist() == value.tolist()

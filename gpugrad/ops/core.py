@@ -422,7 +422,7 @@ class Op:
                 result = self.put_off(args, recording)
                 if result is not NotImplemented:
                     return result
-                args = lazy.settled(args)
+            args = lazy.settled(args)  # the plain parameters too: an index holds arrays
             with beside(_first_array(args)):
                 result = self.by_kernel(args, recording)
                 return self._compute(args, xp, recording) if result is NotImplemented else result
