@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,15 @@ def _time_workload(workload: str, peers: list[str], options: argparse.Namespace)
 def _time_imports(peers: list[str], rounds: int) -> dict[str, Any]:
     modules = ["numpy", *(name for name in peers if name != "numpy")]
     times: dict[str, list[float]] = {name: [] for name in modules}
-    for _ in range(rounds):
-        for name in modules:
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", f"import {name}"], check=True, cwd=ROOT)
-            times[name].append(time.perf_counter() - start)
+    with tempfile.TemporaryDirectory() as cache:
+        # As installed: the first import of each compiles, and does not count.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
+        for k in range(rounds + 1):
+            for name in modules:
+                start = time.perf_counter()
+                subprocess.run([sys.executable, "-c", f"import {name}"], check=True, cwd=ROOT, env=environment)
+                if k:
+                    times[name].append(time.perf_counter() - start)
     base = statistics.median(times["numpy"])
     return {
         "description": "import, a fresh process, beyond import numpy",
