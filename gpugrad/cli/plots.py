@@ -49,6 +49,8 @@ def draw_curves(records: Sequence[dict[str, Any]], title: str, path: Path) -> No
         axes.set(xlabel="epoch", title=quantity, xlim=(0, number[-1] + 0.3))
         axes.grid(alpha=0.3)
     loss.set_yscale("log")
+    # 1, 2 and 5 of each power of ten, as plain numbers: more would run into each other.
+    loss.yaxis.get_minor_locator().set_params(subs=(2, 5))
     for formatter in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
         formatter(lambda value, _: f"{value:g}")
     best = max(epochs, key=lambda r: r["test_accuracy"])
