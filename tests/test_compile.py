@@ -160,14 +160,14 @@ def reduce():
 
 def optim():
     yield "prepare"
-    yield from (f"norm_total<{flag}>" for flag in FLAGS)
     for dtype, c in TYPES.items():
         for width in widths(dtype):
             yield from (f"sgd<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"adam<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"rmsprop<{c}, {width}, {flag}, {flag}>" for flag in FLAGS)
-            yield from (f"norm_parts<{c}, {width}, {flag}>" for flag in FLAGS)
-            yield f"rescale<{c}, {width}>"
+            yield from (f"norm_parts<{c}, {width}, {p}>" for p in range(3))
+            yield f"rescale<{c}, {width}, {c}>"
+        yield from (f"norm_total<{c}, {p}>" for p in range(3))
 
 
 def philox():

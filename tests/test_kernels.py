@@ -483,55 +483,80 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
         close(params, param.detach().numpy(), dtype, 3)
 
 
-def test_gradient_norm_and_unscaling(dtype, together):
+def test_norms_of_many_arrays(dtype, together, monkeypatch):
+    """More arrays than one launch takes, empty, unaligned, transposed and longer ones than one block's part among them.
+
+    Bit by bit the same every time, and where it can be chosen in whatever order threads and blocks run.
+    """
+    sizes = [*range(33), 16384, 16385, 40003] if dtype == np.float32 else [0, 3, 5000]
+    arrays = [values((size,), dtype) for size in sizes] + [values((40, 3), dtype)]
+    given = [on_device(a, a.size % 2 == 1) for a in arrays[:-1]] + [on_device(arrays[-1]).T]
+    flat = np.concatenate([a.astype(np.float64).ravel() for a in arrays])
+    orders = (1, 2, 3, math.inf)
+    outs = together(lambda: [optim.norm(given, p, np.dtype(dtype)) for p in orders])
+    for p, out in zip(orders, outs, strict=True):
+        if p == 3:
+            assert out is NotImplemented
+            continue
+        close(out, np.linalg.norm(flat, p), dtype, 2)
+        for order in "123":
+            monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+            assert together(lambda p=p: optim.norm(given, p, np.dtype(dtype))).get().tobytes() == out.get().tobytes()
+    assert together(lambda: optim.norm(given[:1], 2, np.dtype(dtype))).get() == 0
+
+
+def test_unscaling_and_clipping(dtype, together):
     xp = cuda.cupy()
-    arrays = [values((size,), dtype, size) for size in (1, 4099, 9001)]
-    given = [on_device(a, a.size == 4099) for a in arrays]
-    flat = np.concatenate([a.astype(np.float64) for a in arrays])
+    arrays = [values((size,), dtype, size) for size in (1, 4099, 0, 40003)] + [values((6, 5), dtype)]
     scale = xp.asarray(4.0, np.float32)
+    norms = [xp.asarray(n, dtype) for n in (30.0, 2.0, math.nan)]
     found_inf = xp.zeros((), np.float32)
 
     def work():
-        norms = [optim.norm(given, 1.0), optim.norm(given, 1e9), optim.norm(given, 1.0, maximum=True)]
-        scaled = optim.norm(given, 1.0, scale=scale, found_inf=found_inf)
-        clipped = on_device(arrays[1])
-        optim.rescale(clipped, scale, norms[0][1:], found_inf)
-        return norms, scaled, clipped
+        outs = []
+        for norm in norms:
+            given = [on_device(a, a.size == 4099) for a in arrays[:-1]] + [on_device(arrays[-1]).T]
+            strided = on_device(arrays[-1])[:, ::2]
+            left = optim.rescale([*given, strided, given[0]], scale, norm, 3.0, found_inf)
+            assert len(left) == 2
+            assert left[0] is strided
+            assert left[1] is given[0]
+            outs.append((given, strided))
+        return outs
 
-    (norm, free, largest), scaled, clipped = together(work)
-    length = np.sqrt((flat**2).sum())
-    tolerance = 1e-6 if dtype != np.float64 else 1e-12
-    assert np.allclose(norm.get(), [length, 1 / (length + 1e-6)], rtol=tolerance)
-    assert free.get()[1] == 1
-    assert np.allclose(largest.get()[0], np.abs(flat).max(), rtol=tolerance)
-    assert np.allclose(scaled.get()[0], length / 4, rtol=tolerance)
-    close(clipped, arrays[1].astype(np.float64) / 4 * norm.get()[1], dtype)
+    for (given, strided), factor in zip(together(work), (3 / (30 + 1e-6), 1.0, math.nan), strict=True):
+        for array, out in zip([*arrays[:-1], arrays[-1].T], given, strict=True):
+            close(out, array.astype(np.float64) / 4 * factor, dtype)
+        assert np.array_equal(strided.get(), arrays[-1][:, ::2])
     assert found_inf.get() == 0
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 def test_tiles_end_where_arrays_end(beyond):
-    """A block works on 4096 elements here; what follows the array stays as it is."""
-    size = 4096 + beyond
-    buffer = on_device(np.ones(size + 8, np.float32))
-    optim.rescale(buffer[:size], cuda.cupy().asarray(4.0, np.float32))
-    assert buffer.get().tolist() == [0.25] * size + [1.0] * 8
+    """A tile has 4096 elements here, a block's part 16384; what follows the array stays as it is."""
+    for size in (4096 + beyond, 16384 + beyond):
+        buffer = on_device(np.ones(size + 8, np.float32))
+        assert not optim.rescale([buffer[:size]], cuda.cupy().asarray(4.0, np.float32))
+        assert buffer.get().tolist() == [0.25] * size + [1.0] * 8
 
 
 def test_infinite_gradients_are_found(together):
     single = np.dtype("float32")
-    arrays = [values((4099,), single) for _ in range(2)]
+    arrays = [values((4099,), single) for _ in range(3)]
     arrays[0][4098], arrays[1][7] = np.inf, np.nan
-    flags = cuda.cupy().zeros(4, np.float32)
+    flags = cuda.cupy().zeros(3, np.float32)
 
     def work():
         flags[...] = 0
         for k, array in enumerate(arrays):
-            optim.rescale(on_device(array), None, None, flags[k : k + 1])
-            optim.norm([on_device(array)], 1.0, found_inf=flags[k + 2 : k + 3])
+            optim.rescale([on_device(arrays[2]), on_device(array)], found_inf=flags[k])
+        return [float(optim.norm([on_device(a)], p, single).get()) for a in arrays for p in (2, math.inf)]
 
-    together(work)
-    assert flags.get().tolist() == [1, 1, 1, 1]
+    found = together(work)
+    assert flags.get().tolist() == [1, 1, 0]
+    assert found[:2] == [math.inf] * 2
+    assert np.isnan(found[2:4]).all()
+    assert np.isfinite(found[4:]).all()
 
 
 # Generated chains of elementwise ops

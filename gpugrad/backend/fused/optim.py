@@ -1,20 +1,23 @@
 """The steps of optimizers over flat buffers, gradient norms and unscaling: ``kernels/optim.cu``.
 
 What changes from step to step is read from device memory: learning rate and step
-count (float64), loss scale and ``found_inf`` (float32, as in PyTorch) and the factor
-that clips gradients (float64).  So a captured step can be replayed.
+count (float64), loss scale and ``found_inf`` (float32, as in PyTorch) and the norm of
+the gradients.  So a captured step can be replayed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import cuda, kernels
+from .. import cuda
 from .launch import C_TYPES, NULL, THREADS, alignment, run, width
+
+_TOGETHER = 32  # arrays in a launch; EACH in the source
+_PART = 16384  # elements of one that a block works on; PART in the source
 
 
 def _flag(value: Any) -> str:
@@ -111,55 +114,72 @@ def adam(
     _update("adam", _flag(largest is not None), 2, (params, gradients, first, second, largest), numbers, *options)
 
 
-def norm(
-    gradients: Sequence[Any],
-    longest: float = math.inf,
-    maximum: bool = False,
-    scale: Any = None,
-    found_inf: Any = None,
-) -> Any:
-    """The norm of several contiguous arrays together, and the factor that shortens it to ``longest``: two float64.
+def _in_parts(name: str, arrays: Sequence[Any], types: str, rest: Callable[[int], Sequence[Any]]) -> int:
+    """Launch a kernel over the parts of contiguous arrays, 32 of one dtype at a time.
 
     Args:
-        maximum: the largest magnitude instead of the root of the sum of squares.
-        scale: float32, what the loss was multiplied by; the norm is that of the gradients divided by it.
-        found_inf: float32; becomes 1 if the norm is infinite or NaN.
+        types: the template's arguments after dtype and width.
+        rest: the arguments after the arrays, of a launch whose first part has a number.
+
+    Returns:
+        The number of parts.
     """
+    count = 0
+    by_dtype: dict[str, list[Any]] = {}
+    for array in arrays:
+        if array.size:
+            by_dtype.setdefault(array.dtype.name, []).append(array)
+    for dtype, those in by_dtype.items():
+        for chosen in (those[k : k + _TOGETHER] for k in range(0, len(those), _TOGETHER)):
+            across = width(chosen[0].dtype, alignment(*chosen))
+            pairs = [each for array in chosen for each in (array, np.int64(array.size))]
+            pairs += [NULL, np.int64(0)] * (_TOGETHER - len(chosen))
+            grid = sum(-(-array.size // _PART) for array in chosen)
+            expression = f"{name}<{C_TYPES[dtype]}, {across}, {types}>"
+            run("optim", expression, grid, THREADS, *pairs, *rest(count))
+            count += grid
+    return count
+
+
+def _dense(array: Any) -> Any:
+    """An array or its transpose, whichever is C-contiguous; neither may be."""
+    return array if array.flags.c_contiguous else array.T
+
+
+def norm(arrays: Sequence[Any], p: float, dtype: np.dtype) -> Any:
+    """The p-norm of all elements of some arrays together, 0-d; NotImplemented for a p other than 1, 2 and inf."""
+    kind = {1: 1, 2: 2, math.inf: 0}.get(p)
+    if kind is None or dtype.name not in C_TYPES or any(a.dtype.name not in C_TYPES for a in arrays):
+        return NotImplemented
     xp = cuda.cupy()
-    most = 4 * kernels.multiprocessors(cuda.current_device())
-    widths = [width(g.dtype, alignment(g)) for g in gradients]
-    grids = [min(most, -(-g.size // (1024 * w))) for g, w in zip(gradients, widths, strict=True)]
-    parts = xp.empty(max(1, sum(grids)), np.float64)
-    start = 0
-    for g, across, grid in zip(gradients, widths, grids, strict=True):
-        if grid:
-            expression = f"norm_parts<{C_TYPES[g.dtype.name]}, {across}, {_flag(maximum)}>"
-            run("optim", expression, grid, THREADS, g, np.int64(g.size), parts[start : start + grid])
-        start += grid
-    out = xp.empty(2, np.float64)
-    run(
-        "optim",
-        f"norm_total<{_flag(maximum)}>",
-        1,
-        THREADS,
-        parts,
-        np.int32(start),
-        float(longest),
-        _pointer(scale),
-        out,
-        _pointer(found_inf),
-    )
+    arrays = [xp.ascontiguousarray(_dense(a)) for a in arrays]
+    parts = xp.empty(sum(-(-a.size // _PART) for a in arrays) or 1, np.float64)
+    out = xp.empty((), dtype)
+    count = _in_parts("norm_parts", arrays, str(kind), lambda start: (parts[start:],))
+    run("optim", f"norm_total<{C_TYPES[dtype.name]}, {kind}>", 1, THREADS, parts, np.int32(count), out)
     return out
 
 
-def rescale(gradients: Any, scale: Any = None, clip: Any = None, found_inf: Any = None) -> None:
-    """Divide a contiguous array by ``scale`` and multiply it by ``clip``, in place.
+def rescale(
+    arrays: Sequence[Any], scale: Any = None, norm: Any = None, longest: float = math.inf, found_inf: Any = None
+) -> list[Any]:
+    """Divide arrays by ``scale``, and shorten them from ``norm`` to ``longest``, in place.
 
-    ``found_inf`` (float32) becomes 1 if an element was infinite or NaN.
+    ``found_inf`` (float32, as ``scale``) becomes 1 if an element was infinite or NaN.
+
+    Returns:
+        The arrays that are left as they are: those with gaps, those given before, those of a dtype without a kernel.
     """
-    across = width(gradients.dtype, alignment(gradients))
-    grid = -(-gradients.size // (4 * across * THREADS))
-    if grid:
-        pointers = (_pointer(scale), _pointer(clip), _pointer(found_inf))
-        expression = f"rescale<{C_TYPES[gradients.dtype.name]}, {across}>"
-        run("optim", expression, grid, THREADS, gradients, np.int64(gradients.size), *pointers)
+    if norm is not None and norm.dtype.name not in C_TYPES:
+        return [*arrays]
+    taken: dict[int, Any] = {}
+    left = []
+    for array in arrays:
+        dense = _dense(array)
+        if dense.dtype.name in C_TYPES and dense.flags.c_contiguous and dense.data.ptr not in taken:
+            taken[dense.data.ptr] = dense
+        elif array.size:
+            left.append(array)
+    rest = (_pointer(scale), _pointer(norm), float(longest), _pointer(found_inf))
+    _in_parts("rescale", [*taken.values()], "float" if norm is None else C_TYPES[norm.dtype.name], lambda start: rest)
+    return left
