@@ -180,9 +180,12 @@ def dropout():
 
 def index():
     yield from ("sort_count", "sort_scan", "sort_move", "segments", "sort_keys<int>", "sort_keys<long long>")
+    yield from ("ravel_index<int>", "ravel_index<long long>", "combine_segments<bool, 1, Add, true>")
+    yield from (f"combine_segments<{c}, 1, Maximum, false>" for c in ("signed char", "long long"))
     for dtype, c in TYPES.items():
-        yield from (f"sum_segments<{c}, {width}>" for width in widths(dtype))
-        yield from (f"take_rows<{c}, long long, {width}>" for width in widths(dtype))
+        yield from (f"combine_segments<{c}, {width}, Add, true>" for width in widths(dtype))
+        yield from (f"combine_segments<{c}, 1, {how}, false>" for how in ("Add", "Multiply", "Maximum", "Minimum"))
+        yield from (f"take_rows<{c}, long long, {x}, {width}>" for x in ("u32", "i64") for width in widths(dtype))
 
 
 FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox)}

@@ -343,19 +343,97 @@ def test_ops_use_the_kernels_and_fusion_turns_them_off(monkeypatch):
 SUMS = [(1, 1, 1), (6, 3, 4), (300, 5, 7), (5000, 1, 70000), (4100, 8, 3), (64, 1000, 300)]
 
 
-def test_sums_of_rows(dtype, together):
-    """Few and many rows for each place, more places than one digit of the sort has, negative ones, unaligned rows."""
+def test_sums_of_rows(dtype, together, monkeypatch):
+    """Few and many rows for each place, more places than one digit of the sort has, negative ones, unaligned rows.
+
+    The same to the last bit every time, and where it can be chosen in whatever order threads and blocks run.
+    """
     cases = []
     for k, (size, columns, count) in enumerate(SUMS if dtype == np.float32 else SUMS[2:4]):
         places = np.random.default_rng(k).integers(-count, count, size)
         cases.append((values((size, columns), dtype), places.astype(np.int32 if k % 2 else np.int64), count))
     given = [(on_device(rows, True), on_device(places), count) for rows, places, count in cases]
-    outs = together(lambda: [[indexing.sum_rows(*each) for _ in range(2)] for each in given])
-    for (rows, places, count), (out, again) in zip(cases, outs, strict=True):
+    outs = []
+    for order in "0123":
+        monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+        outs.append(together(lambda: [indexing.sum_rows(*each) for each in given]))
+    for (rows, places, count), *each in zip(cases, *outs, strict=True):
         expected = np.zeros((count, rows.shape[1]))
         np.add.at(expected, places, rows.astype(np.float64))
-        close(out, expected, dtype, 4)
-        assert out.get().tobytes() == again.get().tobytes()
+        close(each[0], expected, dtype, 4)
+        assert len({out.get().tobytes() for out in each}) == 1
+
+
+HOW = ["add", "multiply", "maximum", "minimum"]
+
+
+def test_elements_are_combined_where_they_fall(dtype, together):
+    array, source = values((70,), dtype), values((300,), dtype, shift=1.5)
+    source[[3, 50]] = np.nan, np.inf
+    places = np.random.default_rng(0).integers(0, 60, 300)
+    places[[7, 8]] = 70, -71  # there are no such places
+    given = [on_device(a) for a in (array, source, places)]
+    outs = together(lambda: [indexing.combine_at(*given, how) for how in HOW])
+    for how, out in zip(HOW, outs, strict=True):
+        expected = array.astype(np.float64)
+        keep = np.delete(np.arange(300), [7, 8])
+        with np.errstate(invalid="ignore"):
+            getattr(np, how).at(expected, places[keep], source[keep].astype(np.float64))
+        close(out, expected, dtype, 20)
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "int8", "uint8", "bool"])
+def test_integers_are_combined_as_on_the_cpu(kind, together):
+    """They wrap around, and those of 64 bits stay exact."""
+    draw = np.random.default_rng(1)
+    most = 1 if kind == "bool" else min(np.iinfo(kind).max, 2**62)
+    array, source = (draw.integers(0 if kind == "bool" else -(most // 2), most, n, endpoint=True) for n in (9, 40))
+    array, source, places = array.astype(kind), source.astype(kind), draw.integers(0, 9, 40).astype(np.int16)
+    given = [on_device(a) for a in (array, source, places)]
+    hows = HOW if kind != "bool" else ["add", "maximum"]
+    outs = together(lambda: [indexing.combine_at(*given, how) for how in hows])
+    for how, out in zip(hows, outs, strict=True):
+        expected = array.copy()
+        with np.errstate(over="ignore"):
+            getattr(np, how).at(expected, places, source)
+        assert np.array_equal(out.get(), expected)
+
+
+def test_places_in_several_dimensions(together):
+    parts = np.array([[0], [-3], [2], [3]]), np.array([0, -5, 4, 5, -6], np.int32)
+    given = [on_device(part) for part in parts]
+    out = together(lambda: indexing.ravel_index(*given, (3, 5))).get()
+    first, second = np.array([0, 0, 2, -1]), np.array([0, 0, 4, -1, -1])
+    inside = (first >= 0)[:, None] & (second >= 0)
+    assert np.array_equal(out, np.where(inside, first[:, None] * 5 + second, -(2**62)))
+
+
+def test_indexing_by_several_arrays_is_reproducible(monkeypatch):
+    """Values and gradients as on the CPU, bit by bit whatever the order of threads and blocks; NaN out of range."""
+    x, i, j = values((6, 5, 4), np.float32), *np.random.default_rng(2).integers(-4, 4, (2, 500))
+    for index in (lambda i, j: (i, j), lambda i, j: (slice(None), i, j), lambda i, j: (i, slice(None), j)):
+        found = []
+        for device, order in (("cpu", "0"), *(("cuda", order) for order in "0123")):
+            monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+            place = index(gg.tensor(i, device=device), gg.tensor(j, device=device))
+            t = gg.tensor(x, device=device, requires_grad=True)
+            out = t[place]
+            weight = gg.tensor(values(tuple(out.shape), np.float32), device=device)
+            out.backward(weight)
+            where = tuple(None if isinstance(part, slice) else part for part in place)
+            put = gg.tensor(x, device=device).index_put_(where, weight, accumulate=True)
+            found.append([a.detach().cpu().numpy() for a in (out, t.grad, put)])
+        for out, *sums in found[1:]:
+            assert np.array_equal(out, found[0][0])
+            for k, total in enumerate(sums, 1):
+                assert np.allclose(total, found[0][k], rtol=1e-5, atol=1e-5)
+                assert total.tobytes() == found[1][k].tobytes()
+        outside = index(gg.tensor([0, 3, -7], device="cuda"), gg.tensor([9, 0, 0], device="cuda"))
+        t = gg.tensor(x, device="cuda", requires_grad=True)
+        picked = t[outside]
+        assert picked.isnan().sum().item() == picked.numel() * 2 // 3
+        picked.nan_to_num(0.0).sum().backward()
+        assert t.grad.sum().item() == picked.numel() // 3
 
 
 def test_rows_are_picked(dtype, together):
@@ -514,10 +592,10 @@ def test_unscaling_and_clipping(dtype, together):
 
     def work():
         outs = []
-        for norm in norms:
+        for total in norms:
             given = [on_device(a, a.size == 4099) for a in arrays[:-1]] + [on_device(arrays[-1]).T]
             strided = on_device(arrays[-1])[:, ::2]
-            left = optim.rescale([*given, strided, given[0]], scale, norm, 3.0, found_inf)
+            left = optim.rescale([*given, strided, given[0]], scale, total, 3.0, found_inf)
             assert len(left) == 2
             assert left[0] is strided
             assert left[1] is given[0]
