@@ -7,9 +7,9 @@
 
 // What one launch of `prepare` works out in double precision for all threads of the step that follows.
 struct Numbers {
-    double lr;         // the learning rate
-    double size;       // lr over Adam's first bias correction
-    double root;       // 1 over the root of Adam's second bias correction
+    double lr;         // the learning rate, of Adagrad after its decay
+    double size;       // lr over Adam's first bias correction; for RAdam times its rectification, if that is defined
+    double root;       // 1 over the root of Adam's second bias correction; for RAdam not 0 if the step adapts
     double shrink;     // what decoupled weight decay multiplies the parameters by
     double decay;      // of SGD's momentum buffer, which the first gradient fills as it is,
     double share;      // and the share of the gradient that is added to it
@@ -17,21 +17,29 @@ struct Numbers {
     double skip;       // not 0: a gradient is infinite or NaN, and the step is left out
 };
 
-// `scale` (of the loss), `found_inf` and `clip` may be null. `step` counts the steps that were not left out.
+// `scale` (of the loss) and `found_inf` may be null. `step` counts the steps that were not left out.
 extern "C" __global__ void prepare(Numbers* numbers, double* step, const double* lr, const float* scale,
-                                   const float* found_inf, const double* clip, double beta1, double beta2,
-                                   double decoupled_decay, double momentum, double dampening, bool maximize) {
+                                   const float* found_inf, double beta1, double beta2, double decoupled_decay,
+                                   double momentum, double dampening, double lr_decay, bool rectify, bool maximize) {
     const bool skip = found_inf && *found_inf != 0;
     const double count = *step + (skip ? 0 : 1);
     *step = count;
+    const double power = pow(beta2, count);
     Numbers n;
-    n.lr = *lr;
-    n.size = *lr / (1 - pow(beta1, count));
-    n.root = 1 / sqrt(1 - pow(beta2, count));
+    n.lr = *lr / (1 + (count - 1) * lr_decay);
+    n.size = n.lr / (1 - pow(beta1, count));
+    n.root = 1 / sqrt(1 - power);
+    if (rectify) {
+        const double longest = 2 / (1 - beta2) - 1, length = longest - 2 * count * power / (1 - power);
+        n.root = length > 5;
+        if (length > 5)
+            n.size *= sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length) *
+                           (1 - power));
+    }
     n.shrink = 1 - *lr * decoupled_decay;
     n.decay = count > 1 ? momentum : 0;
     n.share = count > 1 ? 1 - dampening : 1;
-    n.gradient = (maximize ? -1.0 : 1.0) * (clip ? *clip : 1.0) / (scale ? (double)*scale : 1.0);
+    n.gradient = (maximize ? -1.0 : 1.0) / (scale ? (double)*scale : 1.0);
     n.skip = skip;
     *numbers = n;
 }
@@ -154,6 +162,79 @@ __global__ void __launch_bounds__(256, 4)
         store<W>(firsts + at, m);
         store<W>(seconds + at, v);
         if (AMSGRAD) store<W>(largest + at, most);
+    });
+}
+
+// A step of an optimizer with S buffers: rule(g, s) changes an element's state s[0], ..., s[S - 1] and says what is
+// taken off its parameter.
+template <int V, int S, class T, class Rule>
+__device__ __forceinline__ void step(T* __restrict__ params, const T* __restrict__ gradients, T* const (&buffers)[S],
+                                     i64 size, const Numbers* __restrict__ numbers, wide<T> weight_decay, Rule rule) {
+    typedef wide<T> A;
+    if (numbers->skip) return;
+    const A shrink = numbers->shrink, factor = numbers->gradient;
+    over<V, 2, 256>(size, [&](i64 at, auto width) {
+        constexpr int W = decltype(width)::value;
+        Pack<T, W> p = load<W>(params + at), state[S];
+        const Pack<T, W> g = load<W>(gradients + at);
+#pragma unroll
+        for (int k = 0; k < S; ++k) state[k] = load<W>(buffers[k] + at);
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+            A s[S];
+#pragma unroll
+            for (int k = 0; k < S; ++k) s[k] = (A)state[k].value[i];
+            const A value = (A)p.value[i] * shrink;
+            p.value[i] = (T)(value - rule(effective(g.value[i], value, factor, weight_decay), s));
+#pragma unroll
+            for (int k = 0; k < S; ++k) state[k].value[i] = (T)s[k];
+        }
+        store<W>(params + at, p);
+#pragma unroll
+        for (int k = 0; k < S; ++k) store<W>(buffers[k] + at, state[k]);
+    });
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    adagrad(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ sums, i64 size,
+            const Numbers* __restrict__ numbers, double eps_, double weight_decay) {
+    typedef wide<T> A;
+    const A lr = numbers->lr, eps = eps_;
+    T* const buffers[] = {sums};
+    step<V>(params, gradients, buffers, size, numbers, weight_decay, [=](A g, A* s) {
+        s[0] += g * g;
+        return lr * quotient(g, sqrt(s[0]) + eps);
+    });
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    adadelta(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ squares, T* __restrict__ deltas,
+             i64 size, const Numbers* __restrict__ numbers, double rho_, double eps_, double weight_decay) {
+    typedef wide<T> A;
+    const A lr = numbers->lr, rho = rho_, rest = 1 - rho_, eps = eps_;
+    T* const buffers[] = {squares, deltas};
+    step<V>(params, gradients, buffers, size, numbers, weight_decay, [=](A g, A* s) {
+        s[0] = rho * s[0] + rest * g * g;
+        const A delta = quotient(sqrt(s[1] + eps), sqrt(s[0] + eps)) * g;
+        s[1] = rho * s[1] + rest * delta * delta;
+        return lr * delta;
+    });
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    radam(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ firsts, T* __restrict__ seconds,
+          i64 size, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_, double weight_decay) {
+    typedef wide<T> A;
+    const A step_size = numbers->size, new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_;
+    const bool adapts = numbers->root != 0;
+    T* const buffers[] = {firsts, seconds};
+    step<V>(params, gradients, buffers, size, numbers, weight_decay, [=](A g, A* s) {
+        s[0] += new1 * (g - s[0]);
+        s[1] = old2 * s[1] + new2 * g * g;
+        return step_size * (adapts ? quotient(s[0], sqrt(s[1]) + eps) : s[0]);
     });
 }
 

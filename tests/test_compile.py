@@ -165,6 +165,7 @@ def optim():
             yield from (f"sgd<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"adam<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"rmsprop<{c}, {width}, {flag}, {flag}>" for flag in FLAGS)
+            yield from (f"{name}<{c}, {width}>" for name in ("adagrad", "adadelta", "radam"))
             yield from (f"norm_parts<{c}, {width}, {p}>" for p in range(3))
             yield f"rescale<{c}, {width}, {c}>"
         yield from (f"norm_total<{c}, {p}>" for p in range(3))

@@ -506,6 +506,13 @@ def update(kind, arrays, state, numbers, group):
         buffers = (first, second if group["momentum"] else None, third if group["centered"] else None)
         options = (group["alpha"], group["eps"], group["momentum"], decay)
         optim.rmsprop(params, gradients, *buffers, numbers, *options)
+    elif kind is algorithms.Adagrad:
+        optim.adagrad(params, gradients, first, numbers, group["eps"], decay)
+    elif kind is algorithms.Adadelta:
+        optim.adadelta(params, gradients, first, second, numbers, group["rho"], group["eps"], decay)
+    elif kind is algorithms.RAdam:
+        decay = 0.0 if group["decoupled_weight_decay"] else decay
+        optim.radam(params, gradients, first, second, numbers, group["betas"], group["eps"], decay)
     else:
         decay = 0.0 if group["decoupled_weight_decay"] else decay
         largest = third if group["amsgrad"] else None
@@ -521,12 +528,18 @@ OPTIMIZERS = [
     (algorithms.Adam, {"weight_decay": 0.1, "maximize": True}),
     (algorithms.Adam, {"amsgrad": True}),
     (algorithms.AdamW, {}),
+    (algorithms.Adagrad, {"lr_decay": 0.5, "weight_decay": 0.1, "maximize": True}),
+    (algorithms.Adadelta, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.Adadelta, {"rho": 0.5, "eps": 1e-3}),
+    (algorithms.RAdam, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.RAdam, {"betas": (0.5, 0.6), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (algorithms.RAdam, {"betas": (0.5, 0.9)}),
 ]
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIMIZERS, ids=lambda value: getattr(value, "__name__", None))
 def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
-    """With a loss scale, a clip factor, a step left out for an infinite gradient, and an unaligned buffer."""
+    """With a loss scale, a step left out for an infinite gradient, and an unaligned buffer."""
     xp = cuda.cupy()
     sizes = ((1, False), (4099, False), (640, True)) if dtype == np.float32 else ((4099, False),)
     param = gg.tensor(np.zeros(1), requires_grad=True)
@@ -534,18 +547,19 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
     decoupled = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
     fixed = {"momentum": group.get("momentum", 0.0), "dampening": group.get("dampening", 0.0)}
     fixed |= {"betas": group.get("betas", (0.0, 0.0)), "decoupled_decay": decoupled, "maximize": group["maximize"]}
+    fixed |= {"lr_decay": group.get("lr_decay", 0.0), "rectify": kind is algorithms.RAdam}
 
     def gradients(size):
-        return [values((size,), dtype, seed, scale=8.0) for seed in range(1, 4)]
+        return [values((size,), dtype, seed, scale=8.0) for seed in range(1, 9)]
 
     def run(size, unaligned):
         params = on_device(values((size,), dtype), unaligned)
         state = [on_device(np.zeros(size, dtype), unaligned) for _ in range(3)]
         numbers, step, lr = optim.numbers(), xp.zeros(()), xp.asarray(0.01)
         found_inf = xp.zeros((), np.float32)
-        control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf, "clip": xp.asarray(0.5)}
-        first, second, third = gradients(size)
-        for k, g in enumerate([first, second, np.full(size, np.inf), third]):
+        control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf}
+        first, second, *others = gradients(size)
+        for k, g in enumerate([first, second, np.full(size, np.inf), *others]):
             found_inf[...] = k == 2
             optim.prepare(numbers, step, lr, **fixed, **control)
             update(kind, (params, on_device(g.astype(dtype))), state, numbers, group)
@@ -555,9 +569,9 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
         param = gg.tensor(values((size,), dtype).astype(np.float64), requires_grad=True)
         optimizer = kind([param], lr=0.01, **options)
         for g in gradients(size):
-            param.grad = gg.tensor(g.astype(np.float64) / 8 * 0.5)
+            param.grad = gg.tensor(g.astype(np.float64) / 8)
             optimizer.step()
-        assert step.get() == 3
+        assert step.get() == 8
         close(params, param.detach().numpy(), dtype, 3)
 
 

@@ -21,7 +21,7 @@ _PART = 16384  # elements of one that a block works on; PART in the source
 
 
 def _flag(value: Any) -> str:
-    return "true" if value else "false"
+    return ", true" if value else ", false"
 
 
 def _pointer(array: Any) -> Any:
@@ -42,10 +42,11 @@ def prepare(
     decoupled_decay: float = 0.0,
     momentum: float = 0.0,
     dampening: float = 0.0,
+    lr_decay: float = 0.0,
+    rectify: bool = False,
     maximize: bool = False,
     scale: Any = None,
     found_inf: Any = None,
-    clip: Any = None,
 ) -> None:
     """Count a step, and work out the numbers of it for the updates that follow.
 
@@ -53,21 +54,22 @@ def prepare(
         into: from ``numbers``.
         step: float64, how many steps there were; one more afterwards, unless this one is left out.
         lr: float64.
+        lr_decay: of Adagrad.
+        rectify: as RAdam does.
         scale: float32, what the loss was multiplied by; gradients are divided by it.
         found_inf: float32; not 0 to leave out the step.
-        clip: float64, what gradients are multiplied by.
     """
-    options = (float(betas[0]), float(betas[1]), float(decoupled_decay), float(momentum), float(dampening))
-    pointers = (step, lr, _pointer(scale), _pointer(found_inf), _pointer(clip))
-    run("optim", "prepare", 1, 1, into, *pointers, *options, np.bool_(maximize))
+    options = [float(number) for number in (*betas, decoupled_decay, momentum, dampening, lr_decay)]
+    pointers = (step, lr, _pointer(scale), _pointer(found_inf))
+    run("optim", "prepare", 1, 1, into, *pointers, *options, np.bool_(rectify), np.bool_(maximize))
 
 
-def _update(name: str, flags: str, packs: int, arrays: Sequence[Any], numbers: Any, *options: Any) -> None:
+def _update(name: str, flags: str, arrays: Sequence[Any], numbers: Any, *options: Any) -> None:
     params = arrays[0]
     across = width(params.dtype, alignment(*[a for a in arrays if a is not None]))
-    grid = -(-params.size // (packs * across * THREADS))
+    grid = -(-params.size // (2 * across * THREADS))
     if grid:
-        expression = f"{name}<{C_TYPES[params.dtype.name]}, {across}, {flags}>"
+        expression = f"{name}<{C_TYPES[params.dtype.name]}, {across}{flags}>"
         pointers = [_pointer(a) for a in arrays]
         run("optim", expression, grid, THREADS, *pointers, np.int64(params.size), numbers, *options)
 
@@ -77,7 +79,7 @@ def sgd(
 ) -> None:
     """A step of SGD on one-dimensional arrays of one dtype; ``buffer`` is None without momentum."""
     options = (float(momentum), float(weight_decay), np.bool_(nesterov))
-    _update("sgd", _flag(buffer is not None), 2, (params, gradients, buffer), numbers, *options)
+    _update("sgd", _flag(buffer is not None), (params, gradients, buffer), numbers, *options)
 
 
 def rmsprop(
@@ -93,9 +95,9 @@ def rmsprop(
     weight_decay: float,
 ) -> None:
     """A step of RMSprop; ``buffer`` is None without momentum, ``average`` unless centred."""
-    flags = f"{_flag(buffer is not None)}, {_flag(average is not None)}"
+    flags = _flag(buffer is not None) + _flag(average is not None)
     options = (float(alpha), float(eps), float(momentum), float(weight_decay))
-    _update("rmsprop", flags, 2, (params, gradients, square, buffer, average), numbers, *options)
+    _update("rmsprop", flags, (params, gradients, square, buffer, average), numbers, *options)
 
 
 def adam(
@@ -111,7 +113,35 @@ def adam(
 ) -> None:
     """A step of Adam or AdamW (by ``decoupled_decay`` of ``prepare``); ``largest`` is None unless AMSGrad."""
     options = (float(betas[0]), float(betas[1]), float(eps), float(weight_decay))
-    _update("adam", _flag(largest is not None), 2, (params, gradients, first, second, largest), numbers, *options)
+    _update("adam", _flag(largest is not None), (params, gradients, first, second, largest), numbers, *options)
+
+
+def adagrad(params: Any, gradients: Any, total: Any, numbers: Any, eps: float, weight_decay: float) -> None:
+    """A step of Adagrad."""
+    _update("adagrad", "", (params, gradients, total), numbers, float(eps), float(weight_decay))
+
+
+def adadelta(
+    params: Any, gradients: Any, square: Any, delta: Any, numbers: Any, rho: float, eps: float, weight_decay: float
+) -> None:
+    """A step of Adadelta."""
+    options = (float(rho), float(eps), float(weight_decay))
+    _update("adadelta", "", (params, gradients, square, delta), numbers, *options)
+
+
+def radam(
+    params: Any,
+    gradients: Any,
+    first: Any,
+    second: Any,
+    numbers: Any,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """A step of RAdam, for which ``prepare`` needs ``rectify``."""
+    options = (float(betas[0]), float(betas[1]), float(eps), float(weight_decay))
+    _update("radam", "", (params, gradients, first, second), numbers, *options)
 
 
 def _in_parts(name: str, arrays: Sequence[Any], types: str, rest: Callable[[int], Sequence[Any]]) -> int:
