@@ -580,7 +580,7 @@ def test_norms_of_many_arrays(dtype, together, monkeypatch):
 
     Bit by bit the same every time, and where it can be chosen in whatever order threads and blocks run.
     """
-    sizes = [*range(33), 16384, 16385, 40003] if dtype == np.float32 else [0, 3, 5000]
+    sizes = [*range(33), 16384, 16385, 40003] if dtype == np.float32 else [0, 3, 70003]
     arrays = [values((size,), dtype) for size in sizes] + [values((40, 3), dtype)]
     given = [on_device(a, a.size % 2 == 1) for a in arrays[:-1]] + [on_device(arrays[-1]).T]
     flat = np.concatenate([a.astype(np.float64).ravel() for a in arrays])
@@ -621,6 +621,31 @@ def test_unscaling_and_clipping(dtype, together):
             close(out, array.astype(np.float64) / 4 * factor, dtype)
         assert np.array_equal(strided.get(), arrays[-1][:, ::2])
     assert found_inf.get() == 0
+
+
+def test_a_model_is_clipped_by_few_launches_and_without_waiting(monkeypatch):
+    """Parameters of two dtypes, one gradient transposed; as on the CPU, and the same to the last bit every time."""
+    launches = []
+    function = kernels.function
+    monkeypatch.setattr(kernels, "function", lambda name, *args: launches.append(args[0]) or function(name, *args))
+    monkeypatch.setattr(gg.Tensor, "item", lambda self: pytest.fail("the host waits"))
+    found = []
+    for device, order in (("cpu", "0"), ("cuda", "0"), ("cuda", "3")):
+        monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+        params = []
+        for k in range(40):
+            kind = np.float16 if k % 20 == 19 else np.float32
+            params.append(gg.zeros(k + 1, 3, device=device, dtype=kind, requires_grad=True))
+            params[-1].grad = gg.tensor(values((3, k + 1), kind, k), device=device).T
+        launches.clear()
+        total = gg.nn.utils.clip_grad_norm_(params, 2.0)
+        assert total.dtype == np.float32
+        if device == "cuda":
+            assert sorted(name.split("<")[0] for name in launches) == ["norm_parts"] * 3 + ["norm_total"] + ["rescale"] * 3
+        found.append([a.detach().cpu().numpy() for a in (total, *[p.grad for p in params])])
+    for one, two, three in zip(*found, strict=True):
+        assert np.allclose(one, two, rtol=2e-3 if one.dtype == np.float16 else 2e-6, atol=1e-7)
+        assert two.tobytes() == three.tobytes()
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
