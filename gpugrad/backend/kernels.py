@@ -14,7 +14,8 @@ from . import cuda
 
 _THREADS = 256
 
-OPTIONS = ("--std=c++17",)
+# NVRTC 13.0 takes lambdas with auto parameters for host functions unless everything is the device's.
+OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
 """What kernels are compiled with."""
 
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
