@@ -641,7 +641,9 @@ def test_a_model_is_clipped_by_few_launches_and_without_waiting(monkeypatch):
         total = gg.nn.utils.clip_grad_norm_(params, 2.0)
         assert total.dtype == np.float32
         if device == "cuda":
-            assert sorted(name.split("<")[0] for name in launches) == ["norm_parts"] * 3 + ["norm_total"] + ["rescale"] * 3
+            assert (
+                sorted(name.split("<")[0] for name in launches) == ["norm_parts"] * 3 + ["norm_total"] + ["rescale"] * 3
+            )
         found.append([a.detach().cpu().numpy() for a in (total, *[p.grad for p in params])])
     for one, two, three in zip(*found, strict=True):
         assert np.allclose(one, two, rtol=2e-3 if one.dtype == np.float16 else 2e-6, atol=1e-7)

@@ -90,7 +90,7 @@ def take_index_sum(xp, input, /, shape, index):
     rest = [d for d in range(len(shape)) if d not in axes]
     source = xp.moveaxis(input, range(start, start + places.ndim), range(places.ndim))
     width = math.prod(shape[d] for d in rest)
-    out = sum_rows.on_arrays(source.reshape(places.size, width), places.reshape(-1), math.prod(sizes))
+    out = core.raw.sum_rows(source.reshape(places.size, width), places.reshape(-1), math.prod(sizes))
     return out.reshape(*sizes, *[shape[d] for d in rest]).transpose([*np.argsort(axes + rest)])
 
 
@@ -104,11 +104,11 @@ take_index_sum.rules(input=lambda F, g, index: F.take_index(g, index))
 )
 def ravel_index(xp, *parts, sizes):
     """Places counted through dimensions of some sizes, from those along each; negative ones count from the end."""
-    parts = [xp.where(part < 0, part + n, part) for part, n in zip(parts, sizes, strict=True)]
+    found = [xp.where(part < 0, part + n, part) for part, n in zip(parts, sizes, strict=True)]
     if xp is np:
-        return np.ravel_multi_index(parts, sizes)
-    places = parts[0].astype(np.int64)
-    for part, n in zip(parts[1:], sizes[1:], strict=True):
+        return np.ravel_multi_index(found, sizes)
+    places = found[0].astype(np.int64)
+    for part, n in zip(found[1:], sizes[1:], strict=True):
         places = places * n + part
     return places
 
@@ -139,7 +139,7 @@ def _indexed_places(xp: Any, index: Any, shape: tuple[int, ...]) -> tuple[list[i
             axes += range(axis, axis + len(found))
             parts += [xp.asarray(each) for each in found]
             axis += len(found)
-    places = ravel_index.on_arrays(*parts, tuple(shape[a] for a in axes))
+    places = core.raw.ravel_index(*parts, tuple(shape[a] for a in axes))
     # Where indexed dimensions stand side by side NumPy leaves the new ones in their place, else it puts them first.
     return axes, axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0, places
 

@@ -380,7 +380,7 @@ class Adadelta(FlatOptimizer):
 
     @staticmethod
     def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
-        kernels.adadelta(p, g, *state, numbers, group["rho"], group["eps"], group["weight_decay"])
+        kernels.adadelta(p, g, state[0], state[1], numbers, group["rho"], group["eps"], group["weight_decay"])
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
@@ -446,7 +446,7 @@ class RAdam(FlatOptimizer):
     @staticmethod
     def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
         decay = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
-        kernels.radam(p, g, *state, numbers, group["betas"], group["eps"], decay)
+        kernels.radam(p, g, state[0], state[1], numbers, group["betas"], group["eps"], decay)
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
