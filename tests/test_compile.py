@@ -180,12 +180,14 @@ def dropout():
 
 
 def index():
-    yield from ("sort_count", "sort_scan", "sort_move", "segments", "sort_keys<int>", "sort_keys<long long>")
-    yield from ("ravel_index<int>", "ravel_index<long long>", "combine_segments<bool, 1, Add, true>")
-    yield from (f"combine_segments<{c}, 1, Maximum, false>" for c in ("signed char", "long long"))
+    yield from ("sort_count", "sort_scan", "sort_move", "sort_keys<int>", "sort_keys<long long>")
+    yield from ("ravel_index<int>", "ravel_index<long long>")
+    for name in ("combine_tiles", "join_tiles"):
+        yield from (f"{name}<{c}, 1, Maximum>" for c in ("bool", "signed char", "long long"))
+        for dtype, c in TYPES.items():
+            yield from (f"{name}<{c}, {width}, Add>" for width in widths(dtype))
+            yield from (f"{name}<{c}, 1, {how}>" for how in ("Multiply", "Maximum", "Minimum"))
     for dtype, c in TYPES.items():
-        yield from (f"combine_segments<{c}, {width}, Add, true>" for width in widths(dtype))
-        yield from (f"combine_segments<{c}, 1, {how}, false>" for how in ("Add", "Multiply", "Maximum", "Minimum"))
         yield from (f"take_rows<{c}, long long, {x}, {width}>" for x in ("u32", "i64") for width in widths(dtype))
 
 

@@ -368,15 +368,17 @@ HOW = ["add", "multiply", "maximum", "minimum"]
 
 
 def test_elements_are_combined_where_they_fall(dtype, together):
-    array, source = values((70,), dtype), values((300,), dtype, shift=1.5)
+    array, source = values((70,), dtype), values((700,), dtype, shift=1.5)
     source[[3, 50]] = np.nan, np.inf
-    places = np.random.default_rng(0).integers(0, 60, 300)
+    places = np.random.default_rng(0).integers(0, 60, 700)
+    places[300:600] = 33  # more than one thread goes through
+    source[300:600] = 1 + source[300:600] / 1000
     places[[7, 8]] = 70, -71  # there are no such places
     given = [on_device(a) for a in (array, source, places)]
     outs = together(lambda: [indexing.combine_at(*given, how) for how in HOW])
     for how, out in zip(HOW, outs, strict=True):
         expected = array.astype(np.float64)
-        keep = np.delete(np.arange(300), [7, 8])
+        keep = np.delete(np.arange(700), [7, 8])
         with np.errstate(invalid="ignore"):
             getattr(np, how).at(expected, places[keep], source[keep].astype(np.float64))
         close(out, expected, dtype, 20)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import cuda, kernels
-from .launch import C_TYPES, THREADS, alignment, are_plain, run, width
+from .. import cuda, dtypes, kernels
+from .launch import C_TYPES, THREADS, alignment, are_plain, run, wide, width
 
 _INDICES = {"int64": "long long", "int32": "int"}
 _TYPES = {name: c for name, c in kernels.C_TYPES.items() if name != "uint64"}
 _TILE = 2048  # places that a block sorts; TILE in the source
+_RUN = 64  # sorted places that a thread goes through; RUN in the source
 
 
 def _blocks(size: int) -> int:
@@ -35,41 +36,37 @@ def _sorted(places: Any, count: int) -> tuple[Any, Any]:
     return keys, order
 
 
-def _segments(places: Any, count: int) -> tuple[Any, Any, Any]:
-    """The order that brings places together, and where in it each place's part starts and stops."""
+def _combine(how: str, rows: Any, places: Any, out: Any) -> Any:
+    """Combine ``rows`` with those of ``out`` at ``places``, in place; negative places count from the end."""
     xp = cuda.cupy()
-    keys, order = _sorted(xp.ascontiguousarray(places), count)
-    starts, stops = xp.zeros((2, count), np.uint32)
-    run("index", "segments", _blocks(places.size), THREADS, keys, np.int64(places.size), np.int64(count), starts, stops)
-    return order, starts, stops
-
-
-def _combine(how: str, rows: Any, places: Any, out: Any, fresh: bool) -> Any:
-    """Combine ``rows`` with those of ``out`` at ``places``, in place, or if that is ``fresh`` with zeros."""
     count, columns = out.shape
     if not (rows.size and rows.dtype.name in _TYPES and 0 < count < 2**31 and places.size < 2**31 > columns):
         return NotImplemented
     if places.dtype.name not in _INDICES:
         places = places.astype(np.int64)
+    keys, order = _sorted(xp.ascontiguousarray(places), count)
     # A copy costs less than atomics, and makes the order that of the rows.
-    rows = cuda.cupy().ascontiguousarray(rows)
+    rows = xp.ascontiguousarray(rows)
     across = width(rows.dtype, alignment(rows, out), columns)
-    expression = f"combine_segments<{_TYPES[rows.dtype.name]}, {across}, {how}, {str(fresh).lower()}>"
-    sizes = np.int64(count), np.uint32(columns)
-    arrays = rows, *_segments(places, count), out
-    run("index", expression, _blocks(out.size // across), THREADS, *arrays, *sizes)
+    types = f"{_TYPES[rows.dtype.name]}, {across}, {how}"
+    tiles = -(-places.size // _RUN)
+    parts = xp.empty(tiles * 2 * columns, wide(rows.dtype) if dtypes.is_floating(rows.dtype) else np.int64)
+    grid, size, sizes = _blocks(tiles * columns // across), np.int64(places.size), (np.int64(count), np.uint32(columns))
+    run("index", f"combine_tiles<{types}>", grid, THREADS, rows, order, keys, size, parts, out, *sizes)
+    if tiles > 1:
+        run("index", f"join_tiles<{types}>", grid, THREADS, keys, size, parts, out, *sizes)
     return out
 
 
 def sum_rows(rows: Any, places: Any, count: int) -> Any:
     """Zeros of ``count`` rows with ``rows`` added at ``places``; negative places count from the end."""
-    return _combine("Add", rows, places, cuda.cupy().empty((count, rows.shape[1]), rows.dtype), True)
+    return _combine("Add", rows, places, cuda.cupy().zeros((count, rows.shape[1]), rows.dtype))
 
 
 def combine_at(input: Any, source: Any, places: Any, how: str) -> Any:
     """A copy of a vector whose elements at ``places`` are combined with those of ``source``, by NumPy's ``how``."""
     out = cuda.cupy().array(input, copy=True, order="C")
-    done = _combine(how.title(), source.reshape(-1, 1), places, out.reshape(-1, 1), False)
+    done = _combine(how.title(), source.reshape(-1, 1), places, out.reshape(-1, 1))
     return done if done is NotImplemented else out
 
 
