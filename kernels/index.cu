@@ -130,11 +130,17 @@ struct Add {
     __device__ static A combine(A a, A b) {
         return a + b;
     }
+    __device__ static i64 combine(i64 a, i64 b) {
+        return (i64)((u64)a + (u64)b);
+    }
 };
 struct Multiply {
     template <class A>
     __device__ static A combine(A a, A b) {
         return a * b;
+    }
+    __device__ static i64 combine(i64 a, i64 b) {
+        return (i64)((u64)a * (u64)b);
     }
 };
 struct Maximum {
