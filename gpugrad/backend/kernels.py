@@ -14,8 +14,7 @@ from . import cuda
 
 _THREADS = 256
 
-# NVRTC 13.0 takes lambdas with auto parameters for host functions unless everything is the device's.
-OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
+OPTIONS = ("--std=c++17",)
 """What kernels are compiled with."""
 
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
