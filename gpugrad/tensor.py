@@ -631,13 +631,16 @@ def _walk(outputs: Any, gradients: Any, retain_graph: Any, create_graph: bool, t
             )
         roots.append((*_edge(output), _starting_gradient(output, gradient, create_graph)))
     retain = create_graph if retain_graph is None else retain_graph
-    before, engine.modes.grad = engine.modes.grad, create_graph
+    modes = engine.modes
+    before = modes.grad, modes.one
+    modes.grad = create_graph
+    modes.one = roots[0][2] if gradients == [None] and not retain and not create_graph else None
     token = hush()
     try:
         return engine.run(roots, retain_graph=retain, taped=create_graph, targets=targets)
     finally:
         unhush(token)
-        engine.modes.grad = before
+        modes.grad, modes.one = before
 
 
 def backward(

@@ -110,13 +110,15 @@ def softmax():
             long = "" if is_short(template) else "_long"
             yield f"softmax{long}<{c}, {template}, false>"
             yield f"logsumexp{long}<{c}, {template}>"
-            yield f"cross_entropy{long}<{c}, {template}>"
+            yield from (f"cross_entropy{long}<{c}, {template}, {flag}>" for flag in FLAGS)
         for template in templates(dtype, 2):
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, false>"
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, true>"
         yield f"softmax<{c}, {templates(dtype)[0]}, true>"
-        yield f"cross_entropy_total<{c}>"
-        yield from (f"scaled_rows<{c}, {width}>" for width in widths(dtype))
+        for width in widths(dtype):
+            yield from (f"cross_entropy_columns<{c}, {min(width, 4)}, {flag}>" for flag in FLAGS)
+            yield f"scaled_rows<{c}, {width}>"
+    yield from (f"chosen_weights<{c}>" for c in ("float", "double"))
 
 
 def widths(dtype):

@@ -75,7 +75,7 @@ def on_device(array, unaligned=False):
     return buffer[1:].reshape(array.shape)
 
 
-def close(found, expected, dtype, factor=1.0):
+def close(found, expected, dtype, factor=1.0, least=1e-30):
     expected = np.asarray(expected, np.float64)
     found = found.get()
     assert found.shape == expected.shape
@@ -85,7 +85,7 @@ def close(found, expected, dtype, factor=1.0):
         assert np.array_equal(np.isnan(found), np.isnan(expected))
         inside = np.isfinite(expected)
         assert np.array_equal(found[~inside], expected[~inside], equal_nan=True)
-        largest = max(np.abs(expected[inside]).max(initial=0.0), 1e-30)
+        largest = max(np.abs(expected[inside]).max(initial=0.0), least)
         error = np.abs(found - expected)[inside].max(initial=0.0) / largest
     assert error <= TOLERANCES[dtype.name] * factor
 
@@ -158,43 +158,116 @@ def test_rows_of_infinities_and_nan(together):
         close(total, reference("logsumexp", array, (1,), True), array.dtype)
 
 
-def entropy(array, target, weight, reduction, g):
+def entropy(array, target, weight, reduction, smoothing, g, ignore_index=1):
     x = gg.tensor(array.astype(np.float64), requires_grad=True)
     w = None if weight is None else gg.tensor(weight.astype(np.float64))
-    loss = gg.nn.functional.cross_entropy(x, gg.tensor(target), w, ignore_index=1, reduction=reduction)
+    loss = gg.nn.functional.cross_entropy(
+        x, gg.tensor(target), w, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing
+    )
     loss.backward(gg.tensor(g.astype(np.float64)))
     return loss.detach().numpy(), x.grad.numpy()
 
 
-def test_cross_entropy_and_its_gradient(dtype, together):
+def logits(dtype):
+    """Shapes of logits (N, C, ...), and whether the classes of a place lie side by side in memory."""
+    if dtype == np.float32:
+        yield from ((shape, False) for shape in lengths(dtype))
+        yield from (((2, 1, 5), False), ((3, 21, 2, 4), False), ((2, 70, 33), False), ((1, 1003, 6), False))
+        yield from (((2, 300, 260), False), ((3, 21, 2, 4), True), ((2, 1003, 3), True), ((1, 9000, 2), True))
+    else:
+        yield from (((33, 10), False), ((2, 1003), False), ((1, 40001), False))
+        yield from (((3, 21, 2, 4), False), ((2, 70, 33), False), ((3, 21, 2, 4), True))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_and_its_gradient(dtype, smoothing, together):
     cases, inputs = [], []
-    sizes = [(7, 10), (5, 1003), (2, 40001)]
-    for (count, classes), how in itertools.product(sizes, ("mean", "sum", "none")):
-        array = values((count, classes), dtype, scale=3.0)
-        target = np.random.default_rng(classes).integers(0, classes, count)
-        target[-1] = 1
-        weight = values((classes,), dtype, shift=3.0) ** 2 if how != "sum" else None
-        g = np.asarray(values((count,), dtype) if how == "none" else 1.5, dtype)
-        cases.append((array, target, weight, how, g))
-        inputs.append([None if a is None or isinstance(a, str) else on_device(a) for a in cases[-1]])
+    for k, ((shape, is_last), how) in enumerate(itertools.product(logits(dtype), ("mean", "sum", "none"))):
+        places, classes = (shape[0], *shape[2:]), shape[1]
+        array = values(shape, dtype, scale=3.0)
+        target = np.random.default_rng(classes).integers(0, classes, places)
+        target.reshape(-1)[-1] = 1
+        weight = values((classes,), dtype, shift=3.0) ** 2 if k % 2 else None
+        g = np.asarray(values(places, dtype) if how == "none" else 1.5, dtype)
+        cases.append((array, target, weight, how, smoothing, g))
+        last = np.ascontiguousarray(np.moveaxis(array, 1, -1))
+        x = cuda.cupy().moveaxis(on_device(last), -1, 1) if is_last else on_device(array)
+        inputs.append([x, *[None if a is None else on_device(a) for a in (target, weight, g)]])
 
     def work():
         outs = []
-        for (x, target, weight, _, g), case in zip(inputs, cases, strict=True):
-            loss, (slope, factor) = softmax.cross_entropy(x, target, weight, 1, case[3], True)
-            outs.append((loss, softmax.scaled_rows(slope, g, factor)))
+        for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True):
+            loss, (slope, divisor) = softmax.cross_entropy(x, target, weight, 1, how, smoothing, True)
+            alone, nothing = softmax.cross_entropy(x, target, weight, 1, how, smoothing, False)
+            assert nothing is None
+            assert slope.strides == x.strides
+            scaled = softmax.scaled_rows(slope, g, divisor)
+            outs.append((loss, alone, slope, divisor, g if scaled is NotImplemented else scaled))
         return outs
 
-    for case, (loss, gradient) in zip(cases, together(work), strict=True):
+    for case, (loss, alone, slope, divisor, gradient) in zip(cases, together(work), strict=True):
         expected = entropy(*case)
+        least = 0.1 if case[0].shape[1] == 1 else 1e-30  # then it is 0, but for rounding
         close(loss, expected[0], dtype)
-        close(gradient, expected[1], dtype, 2)
+        assert np.array_equal(loss.get(), alone.get(), equal_nan=True)
+        if gradient.shape == slope.shape:
+            close(gradient, expected[1], dtype, 2, least)
+        # As the kernel leaves it: for a loss of gradient 1.
+        *given, g = case
+        whole = slope.get() if divisor is None else (slope.get() / (divisor.get() or 1)).astype(dtype)
+        close(on_device(whole), entropy(*given, np.ones_like(g))[1], dtype, 2, least)
+
+
+def test_cross_entropy_where_no_row_counts_and_of_weights_that_are_zero():
+    x = values((4, 6), np.float32)
+    zero, some = np.zeros(6, np.float32), np.arange(6, dtype=np.float32)
+    ignored, mixed, all_there = (np.array(t) for t in ([-1] * 4, [0, -1, 3, -1], [0, 1, 2, 0]))
+    for target, weight, how in itertools.product(
+        (ignored, mixed, all_there), (None, zero, some), ("mean", "sum", "none")
+    ):
+        g = np.ones(4 if how == "none" else (), np.float32)
+        for smoothing in (0.0, 0.2):
+            expected = entropy(x, target, weight, how, smoothing, g, -1)
+            args = on_device(x), on_device(target), None if weight is None else on_device(weight)
+            loss, (slope, _) = softmax.cross_entropy(*args, -1, how, smoothing, True)
+            close(loss, expected[0], x.dtype)
+            close(slope, expected[1], x.dtype, 2)
+            places = [on_device(np.stack([a, a], -1)) for a in (x, target)]
+            loss, (slope, _) = softmax.cross_entropy(*places, args[2], -1, how, smoothing, True)
+            close(loss if how != "none" else loss[:, 0], expected[0] * (2 if how == "sum" else 1), x.dtype)
+            close(slope[..., 1], expected[1] / (2 if how == "mean" else 1), x.dtype, 2)
+
+
+def test_cross_entropy_of_many_places(together):
+    """So many that the sum of their weights is made of parts."""
+    x, target = values((1, 3, 20000), np.float32), np.random.default_rng(0).integers(0, 3, (1, 20000))
+    weight = np.array([1.0, 0.5, 3.0], np.float32)
+    given = [on_device(a) for a in (x, target, weight)]
+    loss, (slope, _) = together(lambda: softmax.cross_entropy(*given, 1, "mean", 0.1, True))
+    expected = entropy(x, target, weight, "mean", 0.1, np.ones(()))
+    close(loss, expected[0], x.dtype, 4)
+    close(slope, expected[1], x.dtype, 4)
+
+
+def test_cross_entropy_takes_targets_and_logits_as_they_come():
+    x, target = values((6, 8), np.float32), np.arange(6)
+    expected = entropy(x, target, None, "mean", 0.0, np.ones(()))
+    wide = on_device(np.repeat(x, 2, 1))[:, ::2]
+    for given in (on_device(target.astype(np.int32)), on_device(np.repeat(target.astype(np.uint8), 2))[::2]):
+        for each in (on_device(x), wide, on_device(np.ascontiguousarray(x.T)).T):
+            loss, (slope, _) = softmax.cross_entropy(each, given, None, 1, "mean", 0.0, True)
+            close(loss, expected[0], x.dtype)
+            close(slope, expected[1], x.dtype, 2)
+    assert softmax.cross_entropy(wide[:0], given[:0], None, 1, "mean", 0.0, True) is NotImplemented
+    assert softmax.cross_entropy(wide.astype(np.int64), given, None, 1, "mean", 0.0, True) is NotImplemented
 
 
 def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     x, target = on_device(values((3, 4), np.float32)), on_device(np.array([1, 4, -5]))
-    loss, _ = softmax.cross_entropy(x, target, None, -100, "none", False)
+    loss, _ = softmax.cross_entropy(x, target, None, -100, "none", 0.0, False)
     assert np.isnan(loss.get()).tolist() == [False, True, True]
+    loss, (slope, _) = softmax.cross_entropy(x, target, None, -100, "mean", 0.1, True)
+    assert np.isnan(loss.get()) and np.isnan(slope.get()).all()
 
 
 # Normalisation
@@ -316,7 +389,6 @@ def test_what_kernels_leave_to_the_generic_forward():
         assert reduction.sum(wrong, (1,), False) is NotImplemented
     assert softmax.softmax(x, 0) is NotImplemented
     assert softmax.logsumexp(x, (0, 1), False) is NotImplemented
-    assert softmax.cross_entropy(x, ints[:, 0].astype(np.int32), None, -100, "mean", True) is NotImplemented
     assert reduction.sum(x.reshape(2, 3, 8), (1,), False) is NotImplemented
     assert norm.standardize(x, x[0].astype(np.float64), None, (1,), 1e-5, True, True) is NotImplemented
 
