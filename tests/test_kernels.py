@@ -262,12 +262,144 @@ def test_cross_entropy_takes_targets_and_logits_as_they_come():
     assert softmax.cross_entropy(wide.astype(np.int64), given, None, 1, "mean", 0.0, True) is NotImplemented
 
 
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels launched since it was last cleared."""
+    names = []
+    function, compiled = kernels.function, kernels.compiled
+
+    def spy(name, kernel, *args):
+        names.append(kernel.split("<")[0])
+        return function(name, kernel, *args)
+
+    def spy_compiled(code, kernel, *args):
+        names.append(kernel)
+        return compiled(code, kernel, *args)
+
+    monkeypatch.setattr(kernels, "function", spy)
+    monkeypatch.setattr(kernels, "compiled", spy_compiled)
+    return names
+
+
+ENTROPY = ["chosen_weights", "cross_entropy", "reduce_rows"]
+
+
+def test_a_backward_from_one_makes_no_further_pass_over_the_gradient_of_logits(launched):
+    cross_entropy = gg.nn.functional.cross_entropy
+    target = gg.tensor(np.array([2, 0, 4, 1, 1, 3]), device="cuda")
+
+    def run(backward, of=lambda x: x, **options):
+        x = gg.tensor(values((6, 5), np.float32), device="cuda", requires_grad=True)
+        logits = of(x)
+        launched.clear()
+        loss = cross_entropy(logits, target, **options)
+        backward(loss, x, logits)
+        return x.grad.cpu().numpy(), list(launched)
+
+    plain, names = run(lambda loss, x, logits: loss.backward())
+    assert names == ENTROPY
+    assert run(lambda loss, x, logits: loss.backward(), reduction="sum")[1] == ENTROPY[1:]
+    found, names = run(lambda loss, x, logits: (loss + 2.0).backward())
+    assert np.array_equal(found, plain)
+    assert names == ENTROPY
+    found, names = run(lambda loss, x, logits: loss.backward(), lambda x: x.clone())
+    assert np.array_equal(found, plain)
+    assert names == ENTROPY
+
+    # Other gradients, and hooks, which may change what they are given.
+    def scaled(loss, x, logits):
+        (loss * 64.0).backward()
+
+    def given(loss, x, logits):
+        loss.backward(gg.full((), 64.0, device="cuda"))
+
+    def hooked(loss, x, logits):
+        loss.register_hook(lambda g: g.mul_(64.0))
+        loss.backward()
+
+    for backward in (scaled, given, hooked):
+        found, names = run(backward)
+        assert np.array_equal(found, plain * 64)
+        assert names == [*ENTROPY, "scaled_rows"]
+
+    # What is kept for another backward is not handed out.
+    def twice(loss, x, logits):
+        logits.register_hook(lambda g: g.mul_(2.0))
+        loss.backward(retain_graph=True)
+        x.grad.mul_(0.5)
+        first = x.grad.clone()
+        loss.backward()
+        assert x.grad.tolist() == (first * 3).tolist()
+        x.grad = first
+
+    assert np.array_equal(run(twice, lambda x: x.clone())[0], plain)
+
+    def second(loss, x, logits):
+        (gradient,) = gg.autograd.grad(loss, x, create_graph=True)
+        (gradient * gradient).sum().backward()
+
+    expected = gg.tensor(values((6, 5), np.float32), requires_grad=True)
+    second(cross_entropy(expected, target.cpu()), expected, None)
+    assert np.allclose(run(second)[0], expected.grad.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_small_gradients_of_a_loss_that_is_scaled_survive(half):
+    """In float16 a gradient that was divided by the number of rows at once would be gone."""
+    half = np.dtype(pytest.importorskip("ml_dtypes").bfloat16) if half == "bfloat16" else np.dtype(half)
+    rows = 1 << 14
+    x = gg.tensor(values((rows, 2), np.float32).astype(half), device="cuda", requires_grad=True)
+    x.data[:, 0] += 6.0
+    loss = gg.nn.functional.cross_entropy(x, gg.zeros(rows, dtype=gg.int64, device="cuda"))
+    (loss * 2.0**14).backward()
+    wide = x.detach().cpu().double().requires_grad_()
+    loss = gg.nn.functional.cross_entropy(wide, gg.zeros(rows, dtype=gg.int64)) * 2.0**14
+    loss.backward()
+    assert np.allclose(x.grad.cpu().double().numpy(), wide.grad.numpy(), rtol=0.03, atol=1e-7)
+
+
+def test_ops_on_cross_entropy_agree_with_the_cpu(launched):
+    """Label smoothing, weights and more dimensions by the kernels, also where classes are moved to their place."""
+    weight = values((7,), np.float32, shift=3.0) ** 2
+    target = np.random.default_rng(0).integers(0, 7, (3, 4))
+    for how, smoothing in itertools.product(("mean", "sum", "none"), (0.0, 0.1)):
+        grads = []
+        for device in ("cpu", "cuda"):
+            x = gg.tensor(values((3, 4, 7), np.float32), device=device, requires_grad=True)
+            w, t = gg.tensor(weight, device=device), gg.tensor(target, device=device)
+            launched.clear()
+            moved = x.transpose(1, 2)
+            options = {"ignore_index": 2, "reduction": how, "label_smoothing": smoothing}
+            for logits in (moved, moved.contiguous()):
+                gg.nn.functional.cross_entropy(logits, t, w, **options).mean().backward()
+            grads.append(x.grad.cpu().numpy())
+        assert {"cross_entropy", "cross_entropy_columns"} <= set(launched)
+        assert np.allclose(*grads, atol=1e-6)
+
+
+def test_the_gradient_of_logsumexp_is_one_kernel(launched):
+    for kind, near in (("float32", 1e-6), ("float16", 5e-4), ("bfloat16", 4e-3)):
+        if kind == "bfloat16":
+            pytest.importorskip("ml_dtypes")
+        x = values((3, 4, 5), np.float32, scale=3.0)
+        for dims, keepdim in ((-1, False), ((0, 2), True), (1, False)):
+            leaf = gg.tensor(x, device="cuda").to(getattr(gg, kind)).requires_grad_()
+            out = leaf.logsumexp(dims, keepdim)
+            launched.clear()
+            out.backward(gg.full_like(out, 3.0))
+            assert launched == ["fused"]
+            expected = leaf.detach().cpu().double().requires_grad_()
+            (expected.logsumexp(dims, keepdim).sum() * 3.0).backward()
+            assert np.allclose(leaf.grad.cpu().double().numpy(), expected.grad.numpy(), rtol=2 * near, atol=3 * near)
+
+
 def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     x, target = on_device(values((3, 4), np.float32)), on_device(np.array([1, 4, -5]))
     loss, _ = softmax.cross_entropy(x, target, None, -100, "none", 0.0, False)
     assert np.isnan(loss.get()).tolist() == [False, True, True]
     loss, (slope, _) = softmax.cross_entropy(x, target, None, -100, "mean", 0.1, True)
-    assert np.isnan(loss.get()) and np.isnan(slope.get()).all()
+    assert np.isnan(loss.get())
+    assert np.isnan(slope.get()).all()
 
 
 # Normalisation
@@ -462,13 +594,16 @@ def test_dropout_draws_the_mask_that_the_cpu_draws(dtype, together):
             outs.append(dropout.dropout(x, 9, 103, None, 3 << 30, 4 / 3))
             # Under replay the seed and the first block are read from device memory.
             outs.append(dropout.dropout(x, 0, 3, place, 3 << 30, 4 / 3))
+            outs.append(dropout.dropout(x, 9, 103, None, 3 << 30, 4 / 3, x))
         return outs
 
     outs = together(work)
-    for array, out, again in zip(arrays, outs[::2], outs[1::2], strict=True):
+    for array, out, again, added in zip(arrays, outs[::3], outs[1::3], outs[2::3], strict=True):
         mask = random.bernoulli_mask(array.shape, 0.75, "cpu", random.at(9, 103, None))
-        close(out, np.where(mask, array.astype(np.float64) * (4 / 3), 0), dtype)
+        wide = array.astype(np.float64)
+        close(out, np.where(mask, wide * (4 / 3), 0), dtype)
         assert np.array_equal(out.get(), again.get())
+        close(added, wide + np.where(mask, wide * (4 / 3), 0), dtype)
 
 
 def test_dropout_and_its_gradient_agree_with_the_cpu():
@@ -484,6 +619,41 @@ def test_dropout_and_its_gradient_agree_with_the_cpu():
     for other in others:
         assert np.allclose(first[0], other[0])
         assert np.array_equal(first[1], other[1])
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_dropout_beside_a_residual_is_one_kernel_each_way(norm_first, launched):
+    found = []
+    for device, enabled in (("cpu", True), ("cuda", True), ("cuda", False)):
+        gg.manual_seed(0)
+        layer = gg.nn.TransformerEncoderLayer(8, 2, 16, 0.25, batch_first=True, norm_first=norm_first)
+        layer = layer.to(device)
+        x = gg.tensor(values((2, 5, 8), np.float32), device=device, requires_grad=True)
+        launched.clear()
+        with fusion(enabled):
+            layer(x).square().mean().backward()
+        # Of the attention weights, inside of the second part, and one beside each residual; again for the gradient.
+        assert launched.count("dropout") == 8 * (device == "cuda" and enabled)
+        found.append([t.detach().cpu().numpy() for t in (x.grad, layer.linear1.weight.grad)])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert np.allclose(a, b, atol=1e-5)
+
+
+def test_a_dropout_that_is_watched_gives_what_it_gives_by_itself():
+    layer = gg.nn.TransformerEncoderLayer(4, 1, 8, 0.5, batch_first=True).to("cuda")
+    x = gg.ones(2, 3, 4, device="cuda")
+    seen = []
+    layer.dropout1.register_forward_hook(lambda module, args, out: seen.append((len(args), (out == 0).any().item())))
+    gg.manual_seed(0)
+    first = layer(x)
+    assert seen == [(1, True)]
+    layer.dropout1._hooks = None
+    gg.manual_seed(0)
+    assert np.allclose(layer(x).detach().cpu().numpy(), first.detach().cpu().numpy(), atol=1e-6)
+    layer.dropout1 = gg.nn.Identity()
+    layer.eval()
+    assert np.allclose(layer(x).detach().cpu().numpy(), layer.cpu()(x.cpu()).detach().numpy(), atol=1e-6)
 
 
 # Optimizers

@@ -209,7 +209,12 @@ class_gradient.rules(
 )
 
 
-@op(aux=True, samples=_class_samples, torch=lambda torch, *args: _torch_call(torch.nn.functional.nll_loss, *args), tests={"constant": ("weight",)})
+@op(
+    aux=True,
+    samples=_class_samples,
+    torch=lambda torch, *args: _torch_call(torch.nn.functional.nll_loss, *args),
+    tests={"constant": ("weight",)},
+)
 def nll_loss(xp, input, target, weight, /, ignore_index, reduction, recording):
     index, factors, _, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, input.dtype)
     values = -input.reshape(-1).take(_places(xp, index, input.shape[1])).reshape(index.shape)

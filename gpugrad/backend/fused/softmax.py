@@ -81,9 +81,7 @@ def logsumexp(input: Any, dim: tuple[int, ...], keepdim: bool) -> Any:
     return out
 
 
-def _totals(
-    target: Any, weight: Any, ignore_index: int, columns: int, sums: np.dtype, mean: bool, smooth: bool
-) -> Any:
+def _totals(target: Any, weight: Any, ignore_index: int, columns: int, sums: np.dtype, mean: bool, smooth: bool) -> Any:
     """What a mean is divided by, and the sum of the classes' weights; only what is asked for is computed."""
     count, xp, kind = target.size, cuda.cupy(), C_TYPES[sums.name]
     totals = xp.empty(2, sums)
@@ -143,7 +141,8 @@ def cross_entropy(
         run("softmax", f"{name}<{kind}, {how.template()}, {smooth}>", how.grid, how.block, *args, *sizes)
     else:
         length = count // input.shape[0]
-        across = min(4, width(input.dtype, alignment(input), length))
+        # Wider accesses would need more registers than there are.
+        across = min(2, width(input.dtype, min(8, alignment(input)), length))
         # At least eight classes for each thread.
         lanes = THREADS // max(1, min(32, _power(columns // 8)))
         sizes = (np.int64(count), np.int32(columns), np.int64(length), np.int32(lanes))

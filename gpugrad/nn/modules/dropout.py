@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...ops.dropout import drop_and_add
 from ...tensor import Tensor
 from .. import functional as F
 from .module import Module
@@ -35,6 +36,10 @@ class Dropout(_Dropout):
     """Zeros single elements with probability ``p`` while training, and scales the rest by 1 / (1 - p)."""
 
     _function = staticmethod(F.dropout)
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``input`` with zeros; plus ``residual`` if that is given, in one pass."""
+        return super().forward(input) if residual is None else drop_and_add(input, residual, self.p, self.training)
 
 
 class Dropout1d(_Dropout):
