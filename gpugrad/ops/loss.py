@@ -150,8 +150,10 @@ def _cross_entropy_rule(F: Any, g: Any, weight: Any, label_smoothing: float, aux
         return gradient if divisor is None and F.is_one(g) else F.scaled_rows(gradient, g, divisor)
     exponentials, sums, index, factors, share = aux
     rows = g * factors
+    # In a backward after which nobody needs the exponentials, the gradient takes their memory.
+    slope = _over if F.is_one(g) else F.class_gradient
     if not label_smoothing:
-        return F.class_gradient(exponentials, rows / sums, rows, index)
+        return slope(exponentials, rows / sums, rows, index)
     rows = rows * (1 - label_smoothing)
     even = g * share * (label_smoothing / exponentials.shape[1])
     spread = F.reshape(even, _beside(even)) if even.ndim else even
@@ -160,7 +162,7 @@ def _cross_entropy_rule(F: Any, g: Any, weight: Any, label_smoothing: float, aux
     else:
         weight = F.to_dtype(weight, exponentials.dtype)
         count, spread = F.sum(weight, (0,), False), spread * _over_classes(weight, exponentials)
-    return F.class_gradient(exponentials, (rows + even * count) / sums, rows, index) - spread
+    return slope(exponentials, (rows + even * count) / sums, rows, index) - spread
 
 
 cross_entropy.kernel(fused.softmax.cross_entropy)
@@ -192,10 +194,19 @@ def _beside(array: Any) -> tuple[int, ...]:
 )
 def class_gradient(xp, input, scale, rows, index, /):
     # Each row times its scale, less ``rows`` at its class.
-    out = xp.multiply(input, scale.reshape(_beside(scale)), out=xp.empty(input.shape, input.dtype))
+    return _sloped(xp, input, scale, rows, index, xp.empty(input.shape, input.dtype))
+
+
+def _sloped(xp: Any, input: Any, scale: Any, rows: Any, index: Any, out: Any) -> Any:
+    xp.multiply(input, scale.reshape(_beside(scale)), out=out)
     places = _places(xp, index, input.shape[1])
     out.reshape(-1)[places] -= rows.reshape(places.shape) if rows.shape == index.shape else rows
     return out
+
+
+def _over(input: Any, scale: Any, rows: Any, index: Any) -> Any:
+    """``class_gradient`` in the memory of its input."""
+    return _sloped(module_of(input), input, scale, rows, index, input)
 
 
 def _at_class(F: Any, g: Any, index: Any) -> Any:
