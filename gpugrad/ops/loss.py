@@ -98,9 +98,9 @@ def _smoothed_samples(t: Any) -> list[Any]:
 
 
 def _torch_cross_entropy(torch: Any, *args: Any) -> Any:
-    *args, label_smoothing = args
+    *given, label_smoothing = args
     entropy = functools.partial(torch.nn.functional.cross_entropy, label_smoothing=label_smoothing)
-    return _torch_call(entropy, *args)
+    return _torch_call(entropy, *given)
 
 
 @op(aux=True, samples=_smoothed_samples, torch=_torch_cross_entropy, tests={"constant": ("weight",)})
