@@ -82,7 +82,7 @@ def _cross_entropy(env: Env, rows: int, classes: int) -> Call:
 
 
 def _cross_entropy_kernel(env: Env, rows: int, classes: int) -> Call:
-    """What gpugrad's kernel does by itself: backward also multiplies by the gradient of the loss."""
+    """What gpugrad's kernels do by themselves; others are timed with the graph around them."""
     if env.fused is None:
         return _cross_entropy(env, rows, classes)
     x, target = env.randn(rows, classes)._data, env.ints(classes, rows)._data

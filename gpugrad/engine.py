@@ -347,6 +347,16 @@ def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
             grad._bump()
 
 
+def take(found: dict[tuple[Any, int], Gradient], edge: tuple[Any, int]) -> Any:
+    """Remove a raw gradient that ``run`` has found; in a buffer of its own, a new one if others refer to this."""
+    gradient = found.pop(edge)
+    if gradient.__class__ is not np.ndarray:
+        gradient = lazy.settled(gradient)
+    if _references(gradient) > _SOLE_OWNER or gradient.base is not None or not gradient.flags.c_contiguous:
+        return copy(gradient)
+    return gradient
+
+
 def _reachable(roots: list[Any], targets: set[Any]) -> set[Any]:
     """The nodes and leaves on a path from a root to a target."""
     consumers: dict[Any, list[Any]] = {}

@@ -182,7 +182,8 @@ def logits(dtype):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_and_its_gradient(dtype, smoothing, together):
     cases, inputs = [], []
-    for k, ((shape, is_last), how) in enumerate(itertools.product(logits(dtype), ("mean", "sum", "none"))):
+    for k, (shape, is_last) in enumerate(logits(dtype)):
+        how = ("mean", "sum", "none")[k % 3]
         places, classes = (shape[0], *shape[2:]), shape[1]
         array = values(shape, dtype, scale=3.0)
         target = np.random.default_rng(classes).integers(0, classes, places)

@@ -37,9 +37,10 @@ class Dropout(_Dropout):
 
     _function = staticmethod(F.dropout)
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        """``input`` with zeros; plus ``residual`` if that is given, in one pass."""
-        return super().forward(input) if residual is None else drop_and_add(input, residual, self.p, self.training)
+    def forward(self, input: Tensor) -> Tensor:
+        if input.__class__ is tuple:  # from a transformer's layer: with what the result is to be added to
+            return drop_and_add(*input, self.p, self.training)
+        return super().forward(input)
 
 
 class Dropout1d(_Dropout):
