@@ -108,7 +108,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, head: int = 0) -> None:
+def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> None:
     """Call ``task(start, stop)`` on parts of ``range(size)`` that are multiples of ``least``, side by side.
 
     The parts depend on nothing but the arguments and the number of threads; where the
@@ -118,15 +118,13 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, hea
     Args:
         task: does a part of the work.
         size, least: how much there is, and the unit in which it is cut.
-        head: by how much the calling thread's part is larger, since the others have to wake up first.
     """
-    parts = min(_count, (size - head) // least)
+    parts = min(_count, size // least)
     if parts < 2:
         task(0, size)
         return
-    step = -(-(size - head) // (parts * least)) * least
-    first = min(size, -(-head // least) * least + step)
-    ranges = [(0, first), *((start, min(size, start + step)) for start in range(first, size, step))]
+    step = -(-size // (parts * least)) * least
+    ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
     if not _busy.acquire(blocking=False):
         for start, stop in ranges:
             task(start, stop)
