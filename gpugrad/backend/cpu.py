@@ -109,7 +109,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> None:
-    """Call ``task(start, stop)`` on parts of ``range(size)`` that are multiples of ``least``, side by side.
+    """Call ``task(start, stop)`` on equal parts of ``range(size)``, none smaller than ``least``, side by side.
 
     The parts depend on nothing but the arguments and the number of threads; where the
     workers are taken (by another thread, or by a task that calls this again), they run
@@ -117,13 +117,13 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> 
 
     Args:
         task: does a part of the work.
-        size, least: how much there is, and the unit in which it is cut.
+        size, least: how much there is, and how much is worth waking a thread for.
     """
     parts = min(_count, size // least)
     if parts < 2:
         task(0, size)
         return
-    step = -(-size // (parts * least)) * least
+    step = -(-size // parts)
     ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
     if not _busy.acquire(blocking=False):
         for start, stop in ranges:
