@@ -15,6 +15,7 @@ def test_parts_compute_what_the_whole_does(case, monkeypatch):
     outs = case.run(inputs)
     found = gradients(outs, inputs) if recorded(outs) else []
     monkeypatch.setattr(cpu, "BLOCK", 4)
+    monkeypatch.setattr(cpu, "WHOLE", 4)
     monkeypatch.setattr(elementwise, "BRANCHES", 0)
     parts = case.run(inputs)
     close(parts, outs, 1e-12, 1e-14)

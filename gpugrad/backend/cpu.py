@@ -32,6 +32,9 @@ def _level2_cache() -> int:
 BLOCK = 1 << (min(max(_level2_cache() >> 4, 1 << 15), 1 << 17).bit_length() - 1)
 """Elements in a block, of which four float32 ones fit into a core's level-2 cache."""
 
+WHOLE = 2 * BLOCK
+"""Elements below which several passes over all of an array are quicker than the same passes block by block."""
+
 _LINE = 64
 """Bytes in a cache line, and in the widest vector register."""
 

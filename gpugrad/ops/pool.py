@@ -18,8 +18,6 @@ from . import core
 from .core import REGISTRY, as_tensors, op
 from .windows import Ints, named, reach, spatial, working_dtype
 
-_BLOCK = 1 << 16  # elements at a time, which stay in a core's cache
-
 
 def _lines(array: Any, dim: int) -> Any:
     """The array as (before, along, after) one dimension."""
@@ -33,7 +31,7 @@ def _by_parts(xp: Any, lines: Any, work: Callable[[slice], None]) -> None:
     if xp is not np:
         work(slice(0, count))
         return
-    step = max(1, _BLOCK // max(1, lines.shape[1] * lines.shape[2]))
+    step = max(1, cpu.BLOCK // max(1, lines.shape[1] * lines.shape[2]))
 
     def task(start: int, stop: int) -> None:
         for first in range(start, stop, step):
