@@ -109,7 +109,9 @@ def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
 
 
 def _keep(input: Any, mask: Any) -> Any:
-    return (_bits(mask, input.dtype) & input.view(f"i{input.dtype.itemsize}")).view(input.dtype)
+    bits = _bits(mask, input.dtype)
+    target = bits if bits.shape == input.shape else None
+    return np.bitwise_and(bits, input.view(bits.dtype), out=target).view(input.dtype)
 
 
 @op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
