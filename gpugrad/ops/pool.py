@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas, cpu, graph, module_of
+from ..backend import blas, cpu, fused, graph, module_of
 from . import core
 from .core import REGISTRY, as_tensors, op
 from .windows import Ints, named, reach, spatial, working_dtype
@@ -166,11 +166,13 @@ def pick_along(xp, input, winners, /, dim, kernel, stride, padding, dilation):
     return xp.take_along_axis(input, _winning(xp, winners, dim, stride, padding, dilation), axis=dim)
 
 
+max_along.kernel(fused.window.max_along)
 max_along.rules(
     input=lambda F, g, aux, input_shape, dim, kernel, stride, padding, dilation: F.unpool_along(
         g, aux, dim, input_shape[dim], kernel, stride, padding, dilation
     )
 )
+unpool_along.kernel(fused.window.unpool_along)
 unpool_along.rules(
     input=lambda F, g, winners, dim, kernel, stride, padding, dilation: F.pick_along(
         g, winners, dim, kernel, stride, padding, dilation
