@@ -188,7 +188,11 @@ def index():
         yield from (f"take_rows<{c}, long long, {width}>" for width in widths(dtype))
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox)}
+def window():
+    yield from (f"{name}<{c}>" for name in ("unfold", "fold", "maxima", "maxima_slope") for c in TYPES.values())
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, window)}
 
 
 def check_usage(found):

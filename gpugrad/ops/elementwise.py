@@ -45,7 +45,7 @@ def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
         row: how many elements have to stay together; the parts have such rows then, else they are flat.
     """
     first = values[0]
-    if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
+    if first.__class__ is not np.ndarray or first.size < cpu.WHOLE:
         return function(*values)
     shape = (-1, row) if row else (-1,)
     cut = [v.__class__ is np.ndarray and v.ndim > 0 for v in values]
@@ -79,7 +79,7 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
             found = trace.run(function, first, *rest)
             if found is not NotImplemented:
                 return found[0]
-        if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
+        if first.__class__ is not np.ndarray or first.size < cpu.WHOLE:
             return function(where, first, *rest)
         return in_blocks(functools.partial(function, where), first, *rest)
 
@@ -109,7 +109,9 @@ def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
 
 
 def _keep(input: Any, mask: Any) -> Any:
-    return (_bits(mask, input.dtype) & input.view(f"i{input.dtype.itemsize}")).view(input.dtype)
+    bits = _bits(mask, input.dtype)
+    target = bits if bits.shape == input.shape else None
+    return np.bitwise_and(bits, input.view(bits.dtype), out=target).view(input.dtype)
 
 
 @op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
