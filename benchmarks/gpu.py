@@ -368,7 +368,8 @@ def run_tests(suite: Suite, until: float) -> None:
         if importlib.util.find_spec("pytest_timeout"):
             command += ["-p", "pytest_timeout", "--timeout", "120"]
         if importlib.util.find_spec("xdist"):
-            command += ["-p", "xdist", "-n", str(max(1, min(8, (os.cpu_count() or 2) // 2)))]
+            # Compiling kernels takes the time, not running them; three processors are left to the sanitizers.
+            command += ["-p", "xdist", "-n", str(max(1, min(12, (os.cpu_count() or 2) - 3)))]
     part = suite.part("tests")
     out = suite.log("tests")
     with out.open("w") as file:
@@ -381,7 +382,7 @@ def run_tests(suite: Suite, until: float) -> None:
 
 
 def run_sanitizer(suite: Suite, until: float) -> None:
-    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    tool = shutil.which("compute-sanitizer") or _installed_sanitizer()
     part = suite.part("sanitizer")
     part["results"] = {}
     if tool is None:
@@ -407,6 +408,13 @@ def run_sanitizer(suite: Suite, until: float) -> None:
             found["first"] = line(_last_line(out))
         suite.say(f"{kind}: {sanitizer_line(part['results'][kind])}")
         suite.save()
+
+
+def _installed_sanitizer() -> str | None:
+    """Where CUDA's installers and Nsight's put the tool, without a place on the PATH."""
+    places = ("usr/local/cuda*/bin", "usr/local/cuda*/compute-sanitizer", "opt/nvidia/*/*/compute-sanitizer")
+    found = [shutil.which(each) for place in places for each in Path("/").glob(f"{place}/compute-sanitizer")]
+    return next(filter(None, found), None)
 
 
 def _sanitizer_found(text: str) -> dict[str, Any]:

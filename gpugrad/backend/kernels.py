@@ -14,8 +14,8 @@ from . import cuda
 
 _THREADS = 256
 
-OPTIONS = ("--std=c++17",)
-"""What kernels are compiled with."""
+OPTIONS = ("--std=c++17", "--fmad=false")
+"""What kernels are compiled with: products and sums round as they do in NumPy, and alike in every chain of ops."""
 
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 

@@ -175,6 +175,14 @@ class Function:
                     "pass a NumPy scalar of the right type"
                 )
             return np.array(value)
+        if isinstance(value, np.ndarray) and wanted.kind == _OTHER:
+            # A struct by value, in a NumPy array of one element.
+            if value.size != 1 or value.itemsize != wanted.size:
+                raise LaunchError(
+                    f"kernel {self.name!r}: argument {k} is a struct of {wanted.size} bytes, but an array of "
+                    f"{value.size} times {value.itemsize} bytes was given"
+                )
+            return value
         address, pointee = _place(value)
         block = getattr(value, "_memory", None)
         if block is not None and block.device_id != runtime.current_device():
