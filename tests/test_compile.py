@@ -70,6 +70,7 @@ def usage(file, code, names, architecture):
         f"--gpu-architecture={architecture}",
         "--ptxas-options=-v",
         "-ftz=true",
+        "--device-as-default-execution-space",
         f"-I{include}",
     ]
     encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
@@ -185,7 +186,11 @@ def index():
         yield from (f"take_rows<{c}, long long, {width}>" for width in widths(dtype))
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox)}
+def join():
+    yield from (f"join<{c}>" for c in TYPES.values())
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, join)}
 
 
 def check_usage(found):

@@ -47,6 +47,7 @@ def together(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(kernels, "_function", note)
+            patch.setattr(kernels, "resident", lambda kernel, block: 1)
             work()
         found = {}
         for code, names in wanted.items():

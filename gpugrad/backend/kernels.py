@@ -114,6 +114,12 @@ def multiprocessors(device: int) -> int:
     return cuda.cupy().cuda.Device(device).attributes["MultiProcessorCount"]
 
 
+@functools.lru_cache(maxsize=4096)
+def resident(kernel: Any, block: int) -> int:
+    """How many blocks of a kernel one multiprocessor of the current device works on at the same time."""
+    return max(1, cuda.cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.ptr, block, 0))
+
+
 def launch(name: str, kernel: str, size: int, args: Sequence[Any]) -> None:
     """Run a grid-stride kernel of ``kernels/<name>.cu`` over ``size`` threads' work, on the current device."""
     if size:

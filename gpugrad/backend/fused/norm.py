@@ -32,9 +32,11 @@ def _pointers(*arrays: Any) -> list[Any]:
     return [NULL if a is None else a for a in arrays]
 
 
-def _blocks(how: Rows, resident: int) -> int:
-    """Of a persistent grid: as many blocks as the device works on at the same time."""
-    return min(how.grid, kernels.multiprocessors(cuda.current_device()) * max(1, resident // how.block))
+def _persistent(expression: str, how: Rows) -> tuple[Any, int]:
+    """A kernel that goes through the rows by itself, and as many blocks as the device works on at the same time."""
+    kernel = kernels.function("norm", expression)
+    together = kernels.multiprocessors(cuda.current_device()) * kernels.resident(kernel, how.block)
+    return kernel, min(how.grid, together)
 
 
 def standardize(
@@ -59,16 +61,8 @@ def standardize(
     flag = "true" if centered else "false"
     pointers = (input, *_pointers(weight, bias), out, *_pointers(mean), var)
     if how.packs:
-        run(
-            "norm",
-            f"standardize<{types}, {how.template()}, {flag}>",
-            _blocks(how, 2048),
-            how.block,
-            *pointers,
-            np.int64(count),
-            np.int32(columns),
-            float(eps),
-        )
+        kernel, grid = _persistent(f"standardize<{types}, {how.template()}, {flag}>", how)
+        kernel((grid,), (how.block,), (*pointers, np.int64(count), np.int32(columns), float(eps)))
     else:
         run(
             "norm",
@@ -120,10 +114,10 @@ def _slope_rows(
     flag = "true" if mean is not None else "false"
     pointers = (gradient, x, *_pointers(weight, mean), rstd, out)
     if how.packs:
-        grid = _blocks(how, 512)
-        parts = xp.empty((grid, 2 * columns), sums) if affine else None
         expression = f"standardize_slope<{name}, {kind}, {how.template()}, {flag}, {'true' if affine else 'false'}>"
-        run("norm", expression, grid, how.block, *pointers, *_pointers(parts), np.int64(count), np.int32(columns))
+        kernel, grid = _persistent(expression, how)
+        parts = xp.empty((grid, 2 * columns), sums) if affine else None
+        kernel((grid,), (how.block,), (*pointers, *_pointers(parts), np.int64(count), np.int32(columns)))
         return parts
     run(
         "norm",

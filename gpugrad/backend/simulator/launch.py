@@ -71,11 +71,12 @@ class Function:
     """A kernel: ``function(grid, block, args, shared_mem=0)``.
 
     Attributes:
+        ptr: CuPy's handle.
         max_dynamic_shared_size_bytes: how much dynamic shared memory a launch may ask for; 48 KiB unless set.
     """
 
     def __init__(self, library: ctypes.CDLL, number: int, name: str):
-        self.name = name
+        self.name, self.ptr = name, id(self)
         self.max_dynamic_shared_size_bytes = STATIC_SHARED
         self._launch = getattr(library, f"cuda_sim_launch_{number}")
         self._launch.restype = ctypes.c_char_p
