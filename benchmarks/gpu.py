@@ -1,9 +1,10 @@
 """The GPU suite: tests, bandwidths, training steps, MNIST, CPU against GPU, and a memory checker, in ten minutes.
 
 It is made for a machine with a GPU and no network that is lent for a short time: a fresh checkout and
-whatever Python packages are there (CuPy and NumPy are needed; PyTorch, Triton, JAX, pytest-xdist, matplotlib and
-compute-sanitizer are used where they are found). Nothing is installed or downloaded. There it is one command,
-run in the repository's root::
+whatever Python packages are there. CuPy for the driver's CUDA, with its headers, and NumPy are needed, for bfloat16
+ml_dtypes, for the tests pytest and hypothesis; PyTorch, Triton, JAX, pytest-xdist, pytest-timeout, matplotlib and
+compute-sanitizer are used where they are found. Nothing is installed or downloaded. There it is one command, run in
+the repository's root::
 
     python -m benchmarks gpu --data-dir path/to/mnist --out results --limit 560
 
@@ -46,11 +47,11 @@ from .gpu_report import KERNEL_PEERS, STEP_PEERS, line, render, sanitizer_line, 
 
 # Groups that run one after the other, each with its share of the time; the parts of a group run side by side.
 PARTS: list[dict[str, int]] = [
-    {"kernels": 140},
-    {"steps": 190},
-    {"mnist": 20},
-    {"curves": 20},
-    {"tests": 190, "sanitizer": 190},
+    {"kernels": 130},
+    {"steps": 170},
+    {"mnist": 45},  # most of it compiles kernels
+    {"curves": 35},
+    {"tests": 180, "sanitizer": 180},
 ]
 NEEDS = {"torch.compile": "torch", "torch.cuda.graph": "torch", "gpugrad captured": "gpugrad"}
 # Those whose tests say most about the device; the others follow.
@@ -337,6 +338,8 @@ def _pytest(suite: Suite, name: str) -> tuple[list[str], dict[str, str], Path]:
         # Whatever else is installed there must not change how the tests run.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "OMP_NUM_THREADS": "2",
+        # With CUB, each of CuPy's reductions takes seconds to compile; without, tenths.
+        "CUPY_ACCELERATORS": "",
     }
     # A warning of a newer library says nothing about the device, though in the project's own runs it is an error.
     options = ["-m", "pytest", "-p", "benchmarks.pytest_log", "-p", "no:cacheprovider", "--tb=short", "-W", "default"]

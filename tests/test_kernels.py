@@ -9,7 +9,7 @@ from helpers import samples_of
 
 import gpugrad as gg
 from gpugrad.backend import cuda, kernels, random
-from gpugrad.backend.fused import dropout, indexing, norm, optim, pointwise, reduction, softmax
+from gpugrad.backend.fused import dropout, indexing, joining, norm, optim, pointwise, reduction, softmax
 from gpugrad.ops import REGISTRY, trace
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
@@ -374,6 +374,19 @@ def test_a_row_that_is_not_there_is_nan(together):
     places = on_device(np.array([0, 4, -1, 3]))
     out = together(lambda: indexing.take_rows(rows, places)).get()
     assert np.isnan(out).all(1).tolist() == [False, True, True, False]
+
+
+# Joining
+
+
+def test_arrays_are_joined(dtype, together):
+    """More than one launch takes, some empty, some longer than a tile."""
+    arrays = [values((size,), dtype, k) for k, size in enumerate([1, 5, 2048, 2049, 0, 7, 300] * 10)]
+    given, out = [on_device(a) for a in arrays], on_device(values((44100,), dtype))
+    expected = np.concatenate(arrays)
+    out = out[: expected.size]
+    assert together(lambda: joining.join(cuda.cupy(), given, out)) is out
+    assert out.get().tobytes() == expected.tobytes()
 
 
 # Dropout
