@@ -251,10 +251,12 @@ def test_gradient_of_normalisation(dtype, together):
             close(out, expected, dtype, 2)
 
 
-def test_weights_wider_than_their_input(together):
+@pytest.mark.parametrize("skip", [0, 1, 2])
+def test_weights_wider_than_their_input(skip, together):
+    """Also where they start so many elements into a buffer."""
     half, single = np.dtype("float16"), np.dtype("float32")
     x, weight = values((4, 24), half), values((24,), single, 1)
-    given = [on_device(a) for a in (x, weight, weight)]
+    given = [on_device(x), *[on_device(np.concatenate([weight[:skip], weight]))[skip:] for _ in range(2)]]
     out, (mean, var) = together(lambda: norm.standardize(*given, (1,), 1e-5, True, True))
     close(out, reference("standardize", x, weight, weight, (1,), 1e-5, True, recording=(True,))[0], half)
     rstd = on_device((1 / np.sqrt(var.get() + 1e-5)).astype(single))

@@ -28,6 +28,12 @@ def _present(*arrays: Any) -> list[Any]:
     return [a for a in arrays if a is not None]
 
 
+def _aligned(arrays: tuple[Any, ...], weights: list[Any]) -> int:
+    """The alignment that counts: weights may be wider than what they multiply, and are read 16 bytes at a time."""
+    own = [(alignment(w), w.itemsize) for w in weights]
+    return min(alignment(*arrays), *[16 if a == 16 else a * arrays[0].itemsize // size for a, size in own], 16)
+
+
 def _pointers(*arrays: Any) -> list[Any]:
     return [NULL if a is None else a for a in arrays]
 
@@ -57,7 +63,7 @@ def standardize(
         return out, (mean, var)
     columns = math.prod(input.shape[d] for d in dims)
     count = input.size // columns
-    how = rows(count, columns, input.dtype, alignment(input, *_present(weight, bias)))
+    how = rows(count, columns, input.dtype, _aligned((input,), _present(weight, bias)))
     flag = "true" if centered else "false"
     pointers = (input, *_pointers(weight, bias), out, *_pointers(mean), var)
     if how.packs:
@@ -108,7 +114,7 @@ def _slope_rows(
     """Write ``out``; returns the parts of the gradients of weight and bias that are still to be added, if asked for."""
     xp, sums, name = cuda.cupy(), wide(x.dtype), C_TYPES[x.dtype.name]
     count = x.size // columns
-    aligned = alignment(gradient, x, *_present(weight))
+    aligned = _aligned((gradient, x), _present(weight))
     # Accumulators take registers too, of which half as many threads have twice as many.
     how = rows(count, columns, x.dtype, aligned, 2, 512, 8 if x.dtype.itemsize == 8 else 16)
     flag = "true" if mean is not None else "false"
