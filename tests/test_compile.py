@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers import samples_of
 
 from gpugrad.backend import kernels
 from gpugrad.backend.fused import launch, pointwise
+from gpugrad.ops import REGISTRY
 
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 TYPES = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
@@ -252,3 +254,30 @@ def test_a_generated_chain_compiles(name, architecture):
     )
     code, _ = pointwise._source(chain, layout)
     check_usage(usage("fused.cu", code, ["fused"], architecture))
+
+
+def calls(name, dtype):
+    """The ways to call an op in a chain: which of four inputs (the last one a mask) it gets, and parameters."""
+    count = len(REGISTRY[name].inputs)
+    operands = tuple(3 if k == pointwise.MASKS.get(name) else k for k in range(count))
+    kinds = [pointwise.BOOL if k == 3 else dtype for k in operands]
+    for params in dict.fromkeys(tuple(sample[count:]) for sample in samples_of(REGISTRY[name])):
+        plain = all(p is None or isinstance(p, bool | int | float | str) for p in params)
+        if plain and pointwise.can_fuse(name, kinds, params):
+            yield operands, params
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "int64"])
+def test_every_op_of_chains_compiles(name):
+    """All that are there for a dtype, side by side in one kernel."""
+    dtype = np.dtype(name)
+    nodes = [pointwise.Node("input", (), (k,), dtype) for k in range(3)]
+    nodes.append(pointwise.Node("input", (), (3,), pointwise.BOOL))
+    for op in sorted(pointwise.known_ops() & REGISTRY.keys()):
+        out = pointwise.BOOL if op in pointwise.TESTS else dtype
+        nodes += [pointwise.Node(op, operands, params, out) for operands, params in calls(op, dtype)]
+    assert len(nodes) > (35 if name == "int64" else 100)
+    chain = pointwise.fuse(nodes, range(4, len(nodes)))._chain
+    inputs = [((64,), (n,), n, 16) for n in (*[dtype.itemsize] * 3, 1)]
+    code, _ = pointwise._source(chain, pointwise._layout((64,), inputs, 1))
+    usage("fused.cu", code, ["fused"], "sm_90")

@@ -61,7 +61,8 @@ def can_fuse(op: str, operands: Sequence[np.dtype], params: Sequence[Any] = ()) 
     """Whether an op on operands of these dtypes, with these parameters, can be part of a chain."""
     if op not in known_ops() or any(d.name not in C_TYPES for d in operands):
         return False
-    if op not in _INTEGER and not all(dtypes.is_floating(d) for k, d in enumerate(operands) if MASKS.get(op) != k):
+    floating = [dtypes.is_floating(d) for k, d in enumerate(operands) if MASKS.get(op) != k]
+    if not all(floating) if op not in _INTEGER else op.startswith("bitwise_") and any(floating):
         return False
     return op != "round" or params == (0,)
 
@@ -137,7 +138,9 @@ class _Layout(NamedTuple):
 
     width: int  # elements of a pack
     dims: int
-    steps: tuple[int, ...]  # of each input from one element to the next: 0, 1, 2 for a stride, 3 if it lies as results do
+    steps: tuple[
+        int, ...
+    ]  # of each input from one element to the next: 0, 1, 2 for a stride, 3 if it lies as results do
     size: int
     numbers: tuple[int, ...]  # sizes of all dimensions but the first, then the inputs' strides
 
@@ -202,7 +205,7 @@ def _source(chain: _Chain, layout: _Layout) -> tuple[str, int]:
             f"        const i64 i{d} = rest % ({index})n{d}; rest /= ({index})n{d};" for d in range(dims - 1, 0, -1)
         ]
         places.append("        const i64 i0 = rest;")
-    else:
+    elif 2 in layout.steps:
         places.append("        const i64 i0 = at;")
     for k, (kind, step) in enumerate(zip(inputs, layout.steps, strict=True)):
         strided = (dims - 1, dims - 1, dims, 0)[step]
