@@ -77,6 +77,15 @@ __device__ __forceinline__ double quotient(double x, double y) {
     return x / y;
 }
 
+// A root to 2 ulp, of what is not negative: without the branch of the exact one.
+__device__ __forceinline__ float root(float x) {
+    const float found = x * rsqrtf(x);
+    return x > 0 && x < infinity() ? found : x;
+}
+__device__ __forceinline__ double root(double x) {
+    return sqrt(x);
+}
+
 struct Plus {
     template <class A>
     __device__ A operator()(A a, A b) const {

@@ -68,7 +68,7 @@ def usage(file, code, names, architecture):
         library.nvrtcAddNameExpression(program, name.encode())
     include = installed("nvidia-cuda-runtime", "cuda_fp16.h").parent
     options = [
-        *kernels.OPTIONS,
+        *kernels.options(names[0]),
         f"--gpu-architecture={architecture}",
         "--ptxas-options=-v",
         "-ftz=true",
