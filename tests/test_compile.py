@@ -192,7 +192,11 @@ def join():
     yield from (f"join<{c}>" for c in TYPES.values())
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, join)}
+def window():
+    yield from (f"{name}<{c}>" for name in ("unfold", "fold", "maxima", "maxima_slope") for c in TYPES.values())
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, join, window)}
 
 
 def check_usage(found):

@@ -9,7 +9,7 @@ from helpers import samples_of
 
 import gpugrad as gg
 from gpugrad.backend import cuda, kernels, random
-from gpugrad.backend.fused import dropout, indexing, joining, norm, optim, pointwise, reduction, softmax
+from gpugrad.backend.fused import dropout, indexing, joining, norm, optim, pointwise, reduction, softmax, window
 from gpugrad.ops import REGISTRY, trace
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
@@ -389,6 +389,103 @@ def test_arrays_are_joined(dtype, together):
     out = out[: expected.size]
     assert together(lambda: joining.join(cuda.cupy(), given, out)) is out
     assert out.get().tobytes() == expected.tobytes()
+
+
+# Windows
+
+# Input, weight, stride, padding, dilation, groups.
+CONVOLUTIONS = [
+    ((2, 3, 9), (4, 3, 3), (2,), (1,), (2,), 1),
+    ((3, 2, 7, 8), (4, 2, 3, 2), (1, 2), (1, 0), (2, 1), 1),
+    ((2, 4, 5, 6), (6, 2, 3, 3), (1, 1), (1, 1), (1, 1), 2),
+    ((2, 4, 6, 5), (4, 1, 3, 3), (2, 1), (0, 2), (1, 1), 4),
+    ((2, 3, 4, 5), (5, 3, 1, 1), (1, 1), (0, 0), (1, 1), 1),
+    ((1, 2, 5, 4, 6), (3, 2, 2, 3, 2), (1, 2, 1), (1, 0, 1), (2, 1, 1), 1),
+]
+
+
+@pytest.mark.parametrize("room", [1 << 28, 100], ids=["at once", "by sample"])
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "no bias"])
+def test_convolutions(dtype, room, with_bias, monkeypatch, together):
+    monkeypatch.setattr(window, "_ROOM", room)
+    cases, given = [], []
+    for sizes, kernel, *settings in CONVOLUTIONS:
+        x, w = values(sizes, dtype), values(kernel, dtype, 1)
+        b = values(kernel[:1], dtype, 2) if with_bias else None
+        exact = [None if a is None else a.astype(np.float64) for a in (x, w, b)]
+        forward = REGISTRY["conv"].forward(np, *exact, *settings)
+        g = values(forward.shape, dtype, 3)
+        # Back to a size that the convolution could have come from.
+        b2 = values((kernel[1] * settings[3],), dtype, 4) if with_bias else None
+        stride, padding, dilation, groups = settings
+        small, count = sizes[2:], len(stride)
+        extra = tuple(
+            n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
+            for n, m, k, s, p, d in zip(small, forward.shape[2:], kernel[2:], stride, padding, dilation, strict=True)
+        )
+        g64, b264 = g.astype(np.float64), None if b2 is None else b2.astype(np.float64)
+        back = REGISTRY["conv_transpose"].forward(np, g64, exact[1], b264, stride, padding, extra, dilation, groups)
+        slope = REGISTRY["conv_weight"].forward(np, exact[0], g64, kernel[2:], stride, padding, dilation, groups)
+        cases.append((forward, back, slope, g64.sum(axis=(0, *range(2, 2 + count)))))
+        given.append(([None if a is None else on_device(a) for a in (x, w, b, g, b2)], kernel[2:], small, settings))
+
+    def work():
+        outs = []
+        for (x, w, b, g, b2), kernel, small, settings in given:
+            outs.append(
+                (
+                    window.conv(x, w, b, tuple(g.shape[2:]), *settings),
+                    window.conv_transpose(g, w, b2, small, *settings),
+                    window.conv_weight(x, g, kernel, *settings),
+                    window.sum_channels(g),
+                )
+            )
+        return outs
+
+    for expected, found in zip(cases, together(work), strict=True):
+        for e, f in zip(expected, found, strict=True):
+            close(f, e, dtype)
+
+
+def test_convolutions_of_what_is_not_contiguous(together):
+    x, w = values((6, 7, 3, 2), np.float32), values((3, 3, 4, 3), np.float32, 1)
+    settings = ((1, 1), (1, 1), (1, 1), 1)
+    turned = x.transpose(3, 2, 0, 1), w.transpose(2, 1, 0, 3)
+    forward = REGISTRY["conv"].forward(np, *turned, None, *settings)
+    a, b = on_device(x).transpose(3, 2, 0, 1), on_device(w).transpose(2, 1, 0, 3)
+    close(together(lambda: window.conv(a, b, None, forward.shape[2:], *settings)), forward, np.dtype(np.float32))
+
+
+# Size along the dimension, kernel, stride, padding, dilation, windows.
+POOLS = [(6, 2, 2, 0, 1, 3), (9, 3, 2, 1, 1, 5), (7, 3, 1, 1, 2, 5), (5, 2, 3, 1, 1, 2), (4, 4, 4, 0, 1, 1)]
+
+
+def test_maxima_of_windows(dtype, together):
+    cases, given = [], []
+    for (length, kernel, stride, padding, dilation, size), (before, after) in itertools.product(
+        POOLS, ((3, 1), (2, 5))
+    ):
+        # Few values, so that some are equal, and NaN and infinities among them.
+        x = np.random.default_rng(length).integers(-2, 3, (before, length, after)).astype(dtype)
+        x.reshape(-1)[::7], x.reshape(-1)[3::11] = np.nan, -np.inf
+        settings = (1, kernel, stride, padding, dilation)
+        out, winners = REGISTRY["max_along"].forward(np, x.astype(np.float64), *settings, size, False, True)
+        g = np.random.default_rng(1).integers(-3, 4, out.shape).astype(dtype)
+        back = REGISTRY["unpool_along"].forward(
+            np, g.astype(np.float64), winners, 1, length, kernel, stride, padding, dilation
+        )
+        cases.append((out, winners, back))
+        given.append((on_device(x), on_device(g), on_device(winners), settings, size, length))
+
+    def work():
+        return [
+            (*window.max_along(x, *settings, size, False, True), window.unpool_along(g, w, 1, length, *settings[1:]))
+            for x, g, w, settings, size, length in given
+        ]
+
+    for expected, found in zip(cases, together(work), strict=True):
+        for e, f in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(f.get().astype(np.float64), e.astype(np.float64))
 
 
 # Dropout

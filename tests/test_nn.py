@@ -929,6 +929,10 @@ ATTENTION = {
     "single": (lambda nn: nn.MultiheadAttention(4, 1), {}, Q[:, 0], K[:, 0], K[:, 0]),
     "widths": (lambda nn: nn.MultiheadAttention(4, 2, kdim=3, vdim=5), {}, Q, draw(5, 2, 3), draw(5, 2, 5)),
     "causal": (lambda nn: nn.MultiheadAttention(4, 2), {"attn_mask": CAUSAL, "is_causal": True}, Q, Q, Q),
+    "causal-no-weights": (
+        lambda nn: nn.MultiheadAttention(4, 2),
+        {"attn_mask": CAUSAL, "is_causal": True, "need_weights": False}, Q, Q, Q,
+    ),
     "float-mask": (lambda nn: nn.MultiheadAttention(4, 2), {"attn_mask": draw(4, 3, 5)}, Q, K, K),
     "padding": (lambda nn: nn.MultiheadAttention(4, 2), {"key_padding_mask": PADDING}, Q, K, K),
     "both-masks": (
@@ -959,6 +963,16 @@ TRANSFORMERS = {
     "decoder": (lambda nn: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, 0.0), 2), {}, TGT, SRC),
     "transformer": (lambda nn: nn.Transformer(4, 2, 1, 2, 8, 0.0), {"tgt_mask": CAUSAL}, SRC, TGT),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"add_bias_kv": True}, {"add_zero_attn": True}])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_causal_hint_changes_nothing(options, padded):
+    module = nn.MultiheadAttention(4, 2, dtype=gg.float64, **options)
+    q, mask = gg.tensor(Q), gg.tensor(CAUSAL)
+    padding = gg.tensor([[False] * 3, [False, True, True]]) if padded else None
+    outs = [module(q, q, q, padding, False, mask, is_causal=hint)[0] for hint in (False, True)]
+    close(outs[1], outs[0], 1e-12, 1e-12)
 
 
 def mine(value):

@@ -37,7 +37,7 @@ def _by_rows(forward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(xp: Any, *args: Any) -> Any:
         *arrays, dim = args
         first = arrays[0]
-        if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK or dim % first.ndim != first.ndim - 1:
+        if first.__class__ is not np.ndarray or first.size < cpu.WHOLE or dim % first.ndim != first.ndim - 1:
             return forward(xp, *args)
         return in_blocks(lambda *parts: forward(xp, *parts, 1), *arrays, row=first.shape[-1])
 

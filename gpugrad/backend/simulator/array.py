@@ -518,8 +518,17 @@ def _take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
     return np.take(a, indices, axis, out, mode="wrap")
 
 
+def _widened(result: Any) -> Any:
+    """What CuPy makes of bfloat16 where it has no loop for it."""
+    return result.astype(np.float32) if result.dtype.name == "bfloat16" else result
+
+
 def _clip(a: Any, a_min: Any, a_max: Any, out: Any = None) -> Any:
-    return np.clip(a, a_min, a_max, out=out)
+    return _widened(np.clip(a, a_min, a_max, out=out))
+
+
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    return np.where(condition) if x is None else _widened(np.where(condition, x, y))
 
 
 def _unravel_index(indices: Any, dims: Any, order: str = "C") -> Any:
@@ -533,6 +542,7 @@ def _reshape(a: Any, newshape: Any, order: Any = "C", *, copy: Any = None) -> An
 _ADAPTED: dict[str, Callable[..., Any]] = {
     "take": _take,
     "clip": _clip,
+    "where": _where,
     "unravel_index": _unravel_index,
     "reshape": _reshape,
 }
