@@ -9,7 +9,7 @@ from helpers import samples_of
 
 import gpugrad as gg
 from gpugrad.backend import cuda, kernels, random
-from gpugrad.backend.fused import dropout, indexing, norm, optim, pointwise, reduction, softmax, window
+from gpugrad.backend.fused import dropout, indexing, joining, norm, optim, pointwise, reduction, softmax, window
 from gpugrad.ops import REGISTRY, trace
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
@@ -47,6 +47,7 @@ def together(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(kernels, "_function", note)
+            patch.setattr(kernels, "resident", lambda kernel, block: 1)
             work()
         found = {}
         for code, names in wanted.items():
@@ -456,10 +457,12 @@ def test_gradient_of_normalisation(dtype, together):
             close(out, expected, dtype, 2)
 
 
-def test_weights_wider_than_their_input(together):
+@pytest.mark.parametrize("skip", [0, 1, 2])
+def test_weights_wider_than_their_input(skip, together):
+    """Also where they start so many elements into a buffer."""
     half, single = np.dtype("float16"), np.dtype("float32")
     x, weight = values((4, 24), half), values((24,), single, 1)
-    given = [on_device(a) for a in (x, weight, weight)]
+    given = [on_device(x), *[on_device(np.concatenate([weight[:skip], weight]))[skip:] for _ in range(2)]]
     out, (mean, var) = together(lambda: norm.standardize(*given, (1,), 1e-5, True, True))
     close(out, reference("standardize", x, weight, weight, (1,), 1e-5, True, recording=(True,))[0], half)
     rstd = on_device((1 / np.sqrt(var.get() + 1e-5)).astype(single))
@@ -578,6 +581,19 @@ def test_a_row_that_is_not_there_is_nan(together):
     places = on_device(np.array([0, 4, -1, 3]))
     out = together(lambda: indexing.take_rows(rows, places)).get()
     assert np.isnan(out).all(1).tolist() == [False, True, True, False]
+
+
+# Joining
+
+
+def test_arrays_are_joined(dtype, together):
+    """More than one launch takes, some empty, some longer than a tile."""
+    arrays = [values((size,), dtype, k) for k, size in enumerate([1, 5, 2048, 2049, 0, 7, 300] * 10)]
+    given, out = [on_device(a) for a in arrays], on_device(values((44100,), dtype))
+    expected = np.concatenate(arrays)
+    out = out[: expected.size]
+    assert together(lambda: joining.join(cuda.cupy(), given, out)) is out
+    assert out.get().tobytes() == expected.tobytes()
 
 
 # Windows

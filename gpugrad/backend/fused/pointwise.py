@@ -64,7 +64,8 @@ def can_fuse(op: str, operands: Sequence[np.dtype], params: Sequence[Any] = ()) 
     """Whether an op on operands of these dtypes, with these parameters, can be part of a chain."""
     if op not in known_ops() or any(d.name not in C_TYPES for d in operands):
         return False
-    if op not in _INTEGER and not all(dtypes.is_floating(d) for k, d in enumerate(operands) if MASKS.get(op) != k):
+    floating = [dtypes.is_floating(d) for k, d in enumerate(operands) if MASKS.get(op) != k]
+    if not all(floating) if op not in _INTEGER else op.startswith("bitwise_") and any(floating):
         return False
     return op != "round" or params == (0,)
 
@@ -138,7 +139,8 @@ def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, str, list
                 value = f"op_round({args[0]}, Nothing())"
             else:
                 args += [_parameter(p, C_TYPES[into.name], numbers) for p in node.params]
-                value = f"op_{node.op}({', '.join(args)})"
+                function = "short_gelu" if node.op == "gelu" and node.dtype.itemsize == 2 else f"op_{node.op}"
+                value = f"{function}({', '.join(args)})"
         lines.append(f"            const {kind} v{k} = {value};")
     for n, place in enumerate(outputs):
         lines.append(f"            y{n}.value[i] = ({C_TYPES[nodes[place].dtype.name]})v{place};")
@@ -150,7 +152,9 @@ class _Layout(NamedTuple):
 
     width: int  # elements of a pack
     dims: int
-    steps: tuple[int, ...]  # of each input from one element to the next: 0, 1, or 2 for a stride
+    steps: tuple[
+        int, ...
+    ]  # of each input from one element to the next: 0, 1, 2 for a stride, 3 if it lies as results do
     size: int
     numbers: tuple[int, ...]  # sizes of all dimensions but the first, then the inputs' strides
 
@@ -182,7 +186,8 @@ def _layout(shape: tuple[int, ...], arrays: Sequence[tuple[Any, Any, int, int]],
                 k.append(s[d])
     if not sizes:
         sizes, kept = [1], [[0] for _ in kept]
-    steps = tuple(k[-1] if k[-1] in (0, 1) else 2 for k in kept)
+    dense = [math.prod(sizes[d + 1 :]) for d in range(len(sizes))]
+    steps = tuple(3 if k == dense else k[-1] if k[-1] in (0, 1) else 2 for k in kept)
     if 2 in steps:
         across = 1
     else:
@@ -196,7 +201,7 @@ def _layout(shape: tuple[int, ...], arrays: Sequence[tuple[Any, Any, int, int]],
                     joined |= stride
         across = joined & -joined
     total = math.prod(sizes)
-    flat = [s for k, step in zip(kept, steps, strict=True) for s in (k[:-1] if step < 2 else k)]
+    flat = [s for k, step in zip(kept, steps, strict=True) for s in (k[:-1], k[:-1], k, ())[step]]
     return _Layout(across, len(sizes), steps, total, (*sizes[1:], *flat))
 
 
@@ -215,14 +220,14 @@ def _source(chain: _Chain, layout: _Layout) -> tuple[str, int]:
             f"        const i64 i{d} = rest % ({index})n{d}; rest /= ({index})n{d};" for d in range(dims - 1, 0, -1)
         ]
         places.append("        const i64 i0 = rest;")
-    else:
+    elif 2 in layout.steps:
         places.append("        const i64 i0 = at;")
     for k, (kind, step) in enumerate(zip(inputs, layout.steps, strict=True)):
-        strided = dims if step == 2 else dims - 1
+        strided = (dims - 1, dims - 1, dims, 0)[step]
         parameters += [f"i64 s{k}_{d}" for d in range(strided)]
-        terms = [f"i{d} * s{k}_{d}" for d in range(strided)] + [f"i{dims - 1}"] * (step == 1)
+        terms = [f"i{d} * s{k}_{d}" for d in range(strided)] + [f"i{dims - 1}"] * (step == 1) + ["at"] * (step == 3)
         place = f"in{k} + {' + '.join(terms) or '0'}"
-        if step == 1:
+        if step in (1, 3):
             loads.append(f"        const Pack<{kind}, W> p{k} = load<W>({place});")
             elements.append(f"            const {kind} x{k} = p{k}.value[i];")
         else:
