@@ -1,9 +1,10 @@
 """The GPU suite: tests, bandwidths, training steps, MNIST, CPU against GPU, and a memory checker, in ten minutes.
 
 It is made for a machine with a GPU and no network that is lent for a short time: a fresh checkout and
-whatever Python packages are there (CuPy and NumPy are needed; PyTorch, Triton, JAX, pytest-xdist, matplotlib and
-compute-sanitizer are used where they are found). Nothing is installed or downloaded. There it is one command,
-run in the repository's root::
+whatever Python packages are there. CuPy for the driver's CUDA, with its headers, and NumPy are needed, for bfloat16
+ml_dtypes, for the tests pytest and hypothesis; PyTorch, Triton, JAX, pytest-xdist, pytest-timeout, matplotlib and
+compute-sanitizer are used where they are found. Nothing is installed or downloaded. There it is one command, run in
+the repository's root::
 
     python -m benchmarks gpu --data-dir path/to/mnist --out results --limit 560
 
@@ -46,11 +47,11 @@ from .gpu_report import KERNEL_PEERS, STEP_PEERS, line, render, sanitizer_line, 
 
 # Groups that run one after the other, each with its share of the time; the parts of a group run side by side.
 PARTS: list[dict[str, int]] = [
-    {"kernels": 140},
-    {"steps": 190},
-    {"mnist": 20},
-    {"curves": 20},
-    {"tests": 190, "sanitizer": 190},
+    {"kernels": 130},
+    {"steps": 170},
+    {"mnist": 45},  # most of it compiles kernels
+    {"curves": 35},
+    {"tests": 180, "sanitizer": 180},
 ]
 NEEDS = {"torch.compile": "torch", "torch.cuda.graph": "torch", "gpugrad captured": "gpugrad"}
 # Those whose tests say most about the device; the others follow.
@@ -337,6 +338,8 @@ def _pytest(suite: Suite, name: str) -> tuple[list[str], dict[str, str], Path]:
         # Whatever else is installed there must not change how the tests run.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "OMP_NUM_THREADS": "2",
+        # With CUB, each of CuPy's reductions takes seconds to compile; without, tenths.
+        "CUPY_ACCELERATORS": "",
     }
     # A warning of a newer library says nothing about the device, though in the project's own runs it is an error.
     options = ["-m", "pytest", "-p", "benchmarks.pytest_log", "-p", "no:cacheprovider", "--tb=short", "-W", "default"]
@@ -368,7 +371,8 @@ def run_tests(suite: Suite, until: float) -> None:
         if importlib.util.find_spec("pytest_timeout"):
             command += ["-p", "pytest_timeout", "--timeout", "120"]
         if importlib.util.find_spec("xdist"):
-            command += ["-p", "xdist", "-n", str(max(1, min(8, (os.cpu_count() or 2) // 2)))]
+            # Compiling kernels takes the time, not running them; three processors are left to the sanitizers.
+            command += ["-p", "xdist", "-n", str(max(1, min(12, (os.cpu_count() or 2) - 3)))]
     part = suite.part("tests")
     out = suite.log("tests")
     with out.open("w") as file:
@@ -381,7 +385,7 @@ def run_tests(suite: Suite, until: float) -> None:
 
 
 def run_sanitizer(suite: Suite, until: float) -> None:
-    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    tool = shutil.which("compute-sanitizer") or _installed_sanitizer()
     part = suite.part("sanitizer")
     part["results"] = {}
     if tool is None:
@@ -407,6 +411,13 @@ def run_sanitizer(suite: Suite, until: float) -> None:
             found["first"] = line(_last_line(out))
         suite.say(f"{kind}: {sanitizer_line(part['results'][kind])}")
         suite.save()
+
+
+def _installed_sanitizer() -> str | None:
+    """Where CUDA's installers and Nsight's put the tool, without a place on the PATH."""
+    places = ("usr/local/cuda*/bin", "usr/local/cuda*/compute-sanitizer", "opt/nvidia/*/*/compute-sanitizer")
+    found = [shutil.which(each) for place in places for each in Path("/").glob(f"{place}/compute-sanitizer")]
+    return next(filter(None, found), None)
 
 
 def _sanitizer_found(text: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 // Rows (layer and RMS normalisation): forward reads x once and writes the result once; backward reads x and the
 // gradient once and writes once. Weights are read again for each row, but come from the L1 cache: the grid is
 // persistent, and each block works on row after row. So each thread also sees the same columns all the time, and
-// keeps its share of the gradients of weight and bias in registers; they are written once for each block.
+// keeps its share of the gradients of weight and bias in registers; they are written once for each block. These take
+// so many that few blocks fit beside each other, so each asks for its next row before it works on this one.
 //
 // Channels (batch normalisation) are spread over the whole array, so that forward and backward read it twice.
 #include "common.cuh"
@@ -179,6 +180,11 @@ __global__ void __launch_bounds__(block_of<G>, 512 / block_of<G>)
         Row<T, V, N, G> g, x;
         g.read(gradient + at * columns, length);
         x.read(input + at * columns, length);
+        const i64 next = at + (i64)gridDim.x * groups;
+        if (next < rows) {
+            g.expect(gradient + next * columns, columns);
+            x.expect(input + next * columns, columns);
+        }
         const A mean = CENTERED && length ? means[at] : A(0), scale = length ? scales[at] : A(0);
         Sums<A> along;
 #pragma unroll
@@ -451,6 +457,11 @@ __global__ void __launch_bounds__(128)
     }
 }
 
+// The channel of an element of (samples, channels, length); 32-bit divisions, where they do, are far shorter.
+__device__ __forceinline__ u32 channel_of(i64 at, i64 size, u32 channels, u32 length) {
+    return size < (1ll << 32) ? (u32)at / length % channels : (u32)(at / length % channels);
+}
+
 // Every element of (samples, channels, length) by what its channel says: one read and one write. A pack lies in
 // one channel, or (length 1) in neighbouring ones.
 template <class T, class W, int V>
@@ -463,12 +474,17 @@ __global__ void __launch_bounds__(256, 4)
         constexpr int P = decltype(width)::value;
         const Pack<T, P> x = load<P>(input + at);
         Pack<T, P> made;
-        u32 channel = (u32)(at / length % channels);
+        u32 channel = channel_of(at, size, channels, length);
+        A mean, scale, shift;
 #pragma unroll
         for (int i = 0; i < P; ++i) {
-            const A scale = 1 / sqrt(variances[channel] + (A)eps) * (weight ? (A)weight[channel] : A(1));
-            made.value[i] = (T)(((A)x.value[i] - means[channel]) * scale + (bias ? (A)bias[channel] : A(0)));
-            if (length == 1) ++channel;
+            if (i == 0 || length == 1) {
+                mean = means[channel];
+                scale = 1 / sqrt(variances[channel] + (A)eps) * (weight ? (A)weight[channel] : A(1));
+                shift = bias ? (A)bias[channel] : A(0);
+                ++channel;
+            }
+            made.value[i] = (T)(((A)x.value[i] - mean) * scale + shift);
         }
         store<P>(out + at, made);
     });
@@ -483,13 +499,18 @@ __global__ void __launch_bounds__(256, 4)
         constexpr int P = decltype(width)::value;
         const Pack<T, P> g = load<P>(gradient + at), x = load<P>(input + at);
         Pack<T, P> made;
-        u32 channel = (u32)(at / length % channels);
+        u32 channel = channel_of(at, size, channels, length);
+        A mean, of_g, of_x, shift;
 #pragma unroll
         for (int i = 0; i < P; ++i) {
-            made.value[i] = (T)((A)g.value[i] * slopes[channel] +
-                                ((A)x.value[i] - means[channel]) * slopes[channels + channel] +
-                                slopes[2 * channels + channel]);
-            if (length == 1) ++channel;
+            if (i == 0 || length == 1) {
+                mean = means[channel];
+                of_g = slopes[channel];
+                of_x = slopes[channels + channel];
+                shift = slopes[2 * channels + channel];
+                ++channel;
+            }
+            made.value[i] = (T)((A)g.value[i] * of_g + ((A)x.value[i] - mean) * of_x + shift);
         }
         store<P>(out + at, made);
     });

@@ -134,7 +134,8 @@ __global__ void __launch_bounds__(256, 4)
          double eps_, double weight_decay_) {
     typedef wide<T> A;
     if (numbers->skip) return;
-    const A step_size = numbers->size, root = numbers->root, shrink = numbers->shrink, factor = numbers->gradient;
+    const A step_size = numbers->size, unbiased = numbers->root;
+    const A shrink = numbers->shrink, factor = numbers->gradient;
     const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_, weight_decay = weight_decay_;
     over<V, 2, 256>(size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(256, 4)
                 bound = before > second || before != before ? before : second;
                 most.value[i] = (T)bound;
             }
-            p.value[i] = (T)(value - quotient(step_size * first, sqrt(bound) * root + eps));
+            p.value[i] = (T)(value - quotient(step_size * first, root(bound) * unbiased + eps));
         }
         store<W>(params + at, p);
         store<W>(firsts + at, m);

@@ -99,6 +99,32 @@ def test_a_captured_step_is_the_step(cuda, optimizer):
     assert steps[0] == steps[1]
 
 
+def test_many_parameters_and_many_arrays_to_join(cuda):
+    """CuPy joins more than eight arrays with addresses from the host, which cannot be captured."""
+    results = []
+    for compiled in (False, True):
+        gg.manual_seed(0)
+        model = nn.Sequential(*[nn.Linear(5, 5) for _ in range(6)]).to(cuda)
+        optimizers = [optim.Adam(model[:3].parameters(), 0.1), optim.Adagrad(model[3:].parameters(), 0.1)]
+
+        def step(x, model=model, optimizers=optimizers):
+            outs = []
+            for k in range(10):
+                outs.append(model(x + k))
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            (gg.stack(outs, 1).mean() + gg.cat(outs, 1).square().sum()).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+
+        step = gg.compile(step) if compiled else step
+        for i in range(5):
+            step(gg.full((2, 5), float(i), device=cuda))
+        results.append([p.detach().cpu().numpy() for p in model.parameters()])
+    for plain, captured in zip(*results, strict=True):
+        np.testing.assert_array_equal(plain, captured)
+
+
 def test_what_a_step_returned_stays_when_it_runs_again(cuda):
     training = Training(cuda, True)
     losses = training.run(3)

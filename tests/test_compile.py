@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers import samples_of
 
 from gpugrad.backend import kernels
 from gpugrad.backend.fused import launch, pointwise
+from gpugrad.ops import REGISTRY
 
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 TYPES = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
@@ -66,10 +68,11 @@ def usage(file, code, names, architecture):
         library.nvrtcAddNameExpression(program, name.encode())
     include = installed("nvidia-cuda-runtime", "cuda_fp16.h").parent
     options = [
-        *kernels.OPTIONS,
+        *kernels.options(names[0]),
         f"--gpu-architecture={architecture}",
         "--ptxas-options=-v",
         "-ftz=true",
+        "--device-as-default-execution-space",
         f"-I{include}",
     ]
     encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
@@ -110,13 +113,16 @@ def softmax():
             long = "" if is_short(template) else "_long"
             yield f"softmax{long}<{c}, {template}, false>"
             yield f"logsumexp{long}<{c}, {template}>"
-            yield f"cross_entropy{long}<{c}, {template}>"
+            yield from (f"cross_entropy{long}<{c}, {template}, {flag}>" for flag in FLAGS)
         for template in templates(dtype, 2):
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, false>"
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, true>"
         yield f"softmax<{c}, {templates(dtype)[0]}, true>"
-        yield f"cross_entropy_total<{c}>"
-        yield from (f"scaled_rows<{c}, {width}>" for width in widths(dtype))
+        for width in widths(dtype):
+            places = 1 if dtype == "float64" else min(width, 2)
+            yield from (f"cross_entropy_columns<{c}, {places}, {flag}>" for flag in FLAGS)
+            yield f"scaled_rows<{c}, {width}>"
+    yield from (f"chosen_weights<{c}>" for c in ("float", "double"))
 
 
 def widths(dtype):
@@ -191,7 +197,15 @@ def index():
         yield from (f"take_rows<{c}, long long, {x}, {width}>" for x in ("u32", "i64") for width in widths(dtype))
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox)}
+def join():
+    yield from (f"join<{c}>" for c in TYPES.values())
+
+
+def window():
+    yield from (f"{name}<{c}>" for name in ("unfold", "fold", "maxima", "maxima_slope") for c in TYPES.values())
+
+
+FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, join, window)}
 
 
 def check_usage(found):
@@ -253,3 +267,43 @@ def test_a_generated_chain_compiles(name, architecture):
     )
     code, _ = pointwise._source(chain, layout)
     check_usage(usage("fused.cu", code, ["fused"], architecture))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_chain_with_a_dropout_compiles(name):
+    ml_dtypes = pytest.importorskip("ml_dtypes") if name == "bfloat16" else None
+    dtype, word = np.dtype(ml_dtypes.bfloat16) if ml_dtypes else np.dtype(name), np.dtype("uint64")
+    nodes = [pointwise.Node("input", (), (k,), d) for k, d in enumerate((dtype, dtype, word, word))]
+    nodes += [pointwise.Node("dropout", (0, 2, 3), (0, 1 << 31, 2.0), dtype), pointwise.Node("add", (4, 1), (), dtype)]
+    chain = pointwise.fuse(nodes, (5,))._chain
+    array, number = ((64,), (dtype.itemsize,), dtype.itemsize, 16), ((), (), 8, 16)
+    for most in (8, 1):
+        code, _ = pointwise._source(chain, pointwise._layout((64,), [array, array, number, number], most))
+        check_usage(usage("fused.cu", code, ["fused"], ARCHITECTURES[0]))
+
+
+def calls(name, dtype):
+    """The ways to call an op in a chain: which of four inputs (the last one a mask) it gets, and parameters."""
+    count = len(REGISTRY[name].inputs)
+    operands = tuple(3 if k == pointwise.MASKS.get(name) else k for k in range(count))
+    kinds = [pointwise.BOOL if k == 3 else dtype for k in operands]
+    for params in dict.fromkeys(tuple(sample[count:]) for sample in samples_of(REGISTRY[name])):
+        plain = all(p is None or isinstance(p, bool | int | float | str) for p in params)
+        if plain and pointwise.can_fuse(name, kinds, params):
+            yield operands, params
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "int64"])
+def test_every_op_of_chains_compiles(name):
+    """All that are there for a dtype, side by side in one kernel."""
+    dtype = np.dtype(name)
+    nodes = [pointwise.Node("input", (), (k,), dtype) for k in range(3)]
+    nodes.append(pointwise.Node("input", (), (3,), pointwise.BOOL))
+    for op in sorted(pointwise.known_ops() & REGISTRY.keys()):
+        out = pointwise.BOOL if op in pointwise.TESTS else dtype
+        nodes += [pointwise.Node(op, operands, params, out) for operands, params in calls(op, dtype)]
+    assert len(nodes) > (35 if name == "int64" else 100)
+    chain = pointwise.fuse(nodes, range(4, len(nodes)))._chain
+    inputs = [((64,), (n,), n, 16) for n in (*[dtype.itemsize] * 3, 1)]
+    code, _ = pointwise._source(chain, pointwise._layout((64,), inputs, 1))
+    usage("fused.cu", code, ["fused"], "sm_90")

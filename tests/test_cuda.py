@@ -153,6 +153,7 @@ def test_running_out_of_memory_says_what_was_asked_for():
         gg.empty(total // 2, device="cuda")
     assert issubclass(gg.cuda.OutOfMemoryError, RuntimeError)
     x = gg.ones(1 << 20, device="cuda", requires_grad=True)
+    gg.cuda.empty_cache()  # else there may be room in what is kept
     try:
         gg.cuda.set_per_process_memory_fraction((gg.cuda.memory_reserved() + (1 << 20)) / total)
         with pytest.raises(gg.cuda.OutOfMemoryError, match="limited to"):
@@ -350,6 +351,46 @@ def test_plans_are_made_once():
     count = len(gemm._mine.plans)
     gemm.matmul(xp.zeros((32, 48), np.float32), a.T)
     assert len(gemm._mine.plans) == count
+
+
+def test_what_cublaslt_calls_invalid_is_left_to_cupy(monkeypatch):
+    a = xp.ones((7, 5))
+    library = SimpleNamespace(**{name: getattr(gemm._library(), name) for name in gemm._SIGNATURES})
+    library.cublasLtMatmulAlgoGetHeuristic = lambda *args: 7
+    monkeypatch.setattr(gemm, "_library", lambda: library)
+    with pytest.warns(UserWarning, match="refuses .* with status 7"):
+        close(gemm.matmul(a, a.T), np.full((7, 7), 5))
+
+
+def test_a_recording_that_runs_out_of_memory_frees_nothing_of_its_own(monkeypatch):
+    """What a recording's pool grows by comes from the device, or from what the default pool keeps."""
+    asked, freed = [], []
+
+    class Error(RuntimeError):
+        pass
+
+    def memory(size):
+        asked.append(size)
+        if len(asked) > len(freed) and size < 100:
+            raise Error("cudaErrorMemoryAllocation: out of memory")
+        return size
+
+    pool = SimpleNamespace(free_all_blocks=lambda: freed.append(True), total_bytes=lambda: 0)
+    fake = SimpleNamespace(
+        cuda=SimpleNamespace(
+            memory=SimpleNamespace(
+                Memory=memory, MemoryPointer=lambda mem, offset: (mem, offset), OutOfMemoryError=MemoryError
+            ),
+            runtime=SimpleNamespace(CUDARuntimeError=Error),
+        ),
+        get_default_memory_pool=lambda: pool,
+    )
+    monkeypatch.setattr(cuda, "cupy", lambda: fake)
+    assert cuda.allocate(100) == (100, 0)
+    assert not freed
+    with pytest.raises(MemoryError):
+        cuda.allocate(50)
+    assert len(freed) == 2
 
 
 def test_few_plans_are_kept(monkeypatch):

@@ -1,5 +1,6 @@
 """The simulated CUDA device: kernels do there what they do on a GPU, and what a GPU would hide is caught."""
 
+import operator
 import subprocess
 import sys
 import textwrap
@@ -397,6 +398,23 @@ def test_arguments_are_checked_against_the_signature():
         run((1,), (1,), (*good[:4], "text"))
 
 
+def test_a_struct_is_passed_by_value():
+    run = kernel(
+        """struct Pair { double first; int second[3]; };
+        extern "C" __global__ void f(const __grid_constant__ Pair pair, double* out) {
+            out[threadIdx.x] = pair.first + pair.second[threadIdx.x];
+        }"""
+    )
+    pair = np.zeros((), np.dtype([("first", "f8"), ("second", "i4", 3)], align=True))
+    pair["first"], pair["second"] = 0.5, [1, 2, 3]
+    out = cupy.zeros(3)
+    run((1,), (3,), (pair, out))
+    assert out.get().tolist() == [1.5, 2.5, 3.5]
+    for wrong in (np.zeros(2, pair.dtype), np.zeros((), "f8")):
+        with pytest.raises(launch.LaunchError, match="argument 0 is a struct of 24 bytes"):
+            run((1,), (3,), (wrong, out))
+
+
 @pytest.mark.parametrize(
     ("grid", "block"),
     [((0,), (32,)), ((1,), (0,)), ((1, 70000), (32,)), ((1,), (2048,)), ((1,), (32, 64)), ((2**31,), (1,))],
@@ -595,6 +613,19 @@ def test_graphs_need_a_pool_of_their_own(own):
             graph.launch()
 
 
+class Foreign:
+    """An array of another library, whose stream CuPy waits for."""
+
+    __cuda_array_interface__ = cupy.zeros(1).__cuda_array_interface__
+
+
+def test_few_arrays_are_joined_while_capturing():
+    x = cupy.ones(2)
+    found = []
+    captured(lambda: found.append(cupy.concatenate([x] * 8))).launch()
+    assert found[0].get().tolist() == [1] * 16
+
+
 @pytest.mark.parametrize(
     "work",
     [
@@ -609,6 +640,10 @@ def test_graphs_need_a_pool_of_their_own(own):
         lambda x: cupy.einsum("ij->i", x),
         lambda x: cupy.linalg.inv(x),
         lambda x: cupy.argsort(x),
+        lambda x: cupy.concatenate([x] * 9),
+        lambda x: cupy.stack([x] * 9),
+        lambda x: operator.iadd(x, Foreign()),
+        lambda x: cupy.exp(Foreign()),
         lambda x: runtime.Device().synchronize(),
         lambda x: runtime.get_current_stream().synchronize(),
     ],

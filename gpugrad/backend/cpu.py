@@ -32,6 +32,9 @@ def _level2_cache() -> int:
 BLOCK = 1 << (min(max(_level2_cache() >> 4, 1 << 15), 1 << 17).bit_length() - 1)
 """Elements in a block, of which four float32 ones fit into a core's level-2 cache."""
 
+WHOLE = 2 * BLOCK
+"""Elements below which several passes over all of an array are quicker than the same passes block by block."""
+
 _LINE = 64
 """Bytes in a cache line, and in the widest vector register."""
 
@@ -108,8 +111,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, head: int = 0) -> None:
-    """Call ``task(start, stop)`` on parts of ``range(size)`` that are multiples of ``least``, side by side.
+def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> None:
+    """Call ``task(start, stop)`` on equal parts of ``range(size)``, none smaller than ``least``, side by side.
 
     The parts depend on nothing but the arguments and the number of threads; where the
     workers are taken (by another thread, or by a task that calls this again), they run
@@ -117,16 +120,14 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, hea
 
     Args:
         task: does a part of the work.
-        size, least: how much there is, and the unit in which it is cut.
-        head: by how much the calling thread's part is larger, since the others have to wake up first.
+        size, least: how much there is, and how much is worth waking a thread for.
     """
-    parts = min(_count, (size - head) // least)
+    parts = min(_count, size // least)
     if parts < 2:
         task(0, size)
         return
-    step = -(-(size - head) // (parts * least)) * least
-    first = min(size, -(-head // least) * least + step)
-    ranges = [(0, first), *((start, min(size, start + step)) for start in range(first, size, step))]
+    step = -(-size // parts)
+    ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
     if not _busy.acquire(blocking=False):
         for start, stop in ranges:
             task(start, stop)

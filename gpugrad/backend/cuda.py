@@ -208,6 +208,23 @@ def explained(error: MemoryError) -> Exception:
     )
 
 
+def allocate(size: int) -> Any:
+    """New memory of the current device, for the pool of a recording.
+
+    Where there is none left, it takes what the default pool keeps. A pool by itself would free its own unused blocks,
+    where recorded work writes.
+    """
+    memory = cupy().cuda.memory
+    for _ in range(2):
+        try:
+            return memory.MemoryPointer(memory.Memory(size), 0)
+        except cupy().cuda.runtime.CUDARuntimeError as error:
+            if "MemoryAllocation" not in str(error):
+                raise
+            cupy().get_default_memory_pool().free_all_blocks()
+    raise memory.OutOfMemoryError(size, memory_held())
+
+
 def is_capturing() -> bool:
     """Whether this thread's work on the current device is being captured into a graph."""
     return cupy().cuda.get_current_stream().is_capturing()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+import warnings
 from ctypes import (
     POINTER,
     Structure,
@@ -34,7 +35,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import cuda
+from . import cuda, graph
+from .fused.launch import are_plain
+from .fused.reduction import reduce_columns
 
 _TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType
 _COMPUTE_32F, _COMPUTE_64F, _COMPUTE_32F_FAST_TF32 = 68, 70, 77
@@ -42,6 +45,7 @@ _BATCH_COUNT, _STRIDED_BATCH_OFFSET = 5, 6  # cublasLtMatrixLayoutAttribute_t
 _TRANSA, _TRANSB, _EPILOGUE, _BIAS_POINTER = 3, 4, 7, 8  # cublasLtMatmulDescAttributes_t
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENT_A_BYTES = 1, 5  # cublasLtMatmulPreferenceAttributes_t; B, C, D follow A
 _NOT_SUPPORTED = 15
+_REFUSALS = (7, 8)  # invalid, or not for this architecture: said of problems where it should not
 _DEFAULT, _RELU, _BIAS, _GELU, _BGRADB = 1, 2, 4, 32, 512  # cublasLtEpilogue_t
 _ACTIVATIONS = {"": 0, "relu": _RELU, "gelu": _GELU}
 _LARGEST_ALIGNMENT = 256
@@ -172,7 +176,9 @@ class _Plan:
         )
         _library().cublasLtMatmulPreferenceDestroy(preference)
         self.supported = status == 0 and count.value > 0
-        if status not in (0, _NOT_SUPPORTED):
+        if status in _REFUSALS:
+            warnings.warn(f"cuBLASLt refuses {problem} with status {status}, so CuPy multiplies", stacklevel=2)
+        elif status != _NOT_SUPPORTED:
             _check(status, f"MatmulAlgoGetHeuristic of {problem}")
         self.algorithm = found
 
@@ -220,10 +226,12 @@ def _workspace_size(device: int) -> int:
 
 
 def workspace(device: int, stream: int) -> Any:
-    """The scratch memory of products in a stream; made at the first product, or before a capture."""
-    found = _mine.workspaces.get((device, stream))
+    """The scratch memory of products in a stream, or of a recording, which may run beside others; made at the first."""
+    recording = graph.current()
+    places = _mine.workspaces if recording is None else recording.scratch
+    found = places.get((device, stream))
     if found is None:
-        found = _mine.workspaces[device, stream] = cuda.cupy().empty(_workspace_size(device), np.uint8)
+        found = places[device, stream] = cuda.cupy().empty(_workspace_size(device), np.uint8)
     return found
 
 
@@ -362,7 +370,10 @@ def _run(xp: Any, a: Any, b: Any, out: Any, bias: Any, activation: str, sums: An
 def _afterwards(xp: Any, out: Any, a: Any, bias: Any, activation: str, sums: Any) -> Any:
     """What the epilogue would have done."""
     if sums is not None:
-        sums[...] = a.sum(axis=-1)
+        if a.ndim == 2 and are_plain(sums.dtype, a.T, sums):
+            reduce_columns(a.T, sums, "Sum", a.shape[1], a.shape[0], 1.0)
+        else:
+            sums[...] = a.sum(axis=-1)
     if bias is not None:
         xp.add(out, bias, out=out)
     if activation == "relu":

@@ -37,14 +37,14 @@ def constant(xp: Any, array: np.ndarray) -> Array:
     """A host array's values for the array module: copied to a CUDA device once, since recorded work cannot copy."""
     if xp is np:
         return array
-    found = _constant(array.tobytes(), array.dtype.str, array.shape, cuda.current_device())
+    found = _constant(array.tobytes(), array.dtype, array.shape, cuda.current_device())
     if _local.current is not None:
         _local.current.kept.append(found)
     return found
 
 
 @functools.lru_cache(1024)
-def _constant(data: bytes, dtype: str, shape: tuple[int, ...], device: int) -> Array:
+def _constant(data: bytes, dtype: np.dtype, shape: tuple[int, ...], device: int) -> Array:
     return cuda.cupy().asarray(np.frombuffer(data, dtype).reshape(shape))
 
 
@@ -55,6 +55,7 @@ class Recording:
         before: called before each run: they put into device memory what changes from run to run.
         guards: each says whether what the recording takes for granted still holds.
         kept: what it reads and nothing else may hold.
+        scratch: memory that its products share, one after the other.
     """
 
     def __init__(self, where: device):
@@ -62,7 +63,8 @@ class Recording:
         self.kept: list[Array] = []
         self.before: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
-        self._pool = cuda.cupy().cuda.MemoryPool()
+        self.scratch: dict[Any, Array] = {}
+        self._pool = cuda.cupy().cuda.MemoryPool(cuda.allocate)
         self._graph: Any = None
 
     def record(self, work: Callable[[], T]) -> T:

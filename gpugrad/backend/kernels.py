@@ -17,6 +17,9 @@ _THREADS = 256
 OPTIONS = ("--std=c++17",)
 """What kernels are compiled with."""
 
+# Kernels that do what other kernels do one after the other: products and sums must round alike.
+_CHAINS = ("fused", "dropout")
+
 _INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 
 # The C++ types of the dtypes that kernels are made for.
@@ -75,15 +78,20 @@ def source(name: str) -> str:
     return inlined(read(f"{name}.cu"), f"{name}.cu")
 
 
+def options(kernel: str) -> tuple[str, ...]:
+    """What a kernel is compiled with."""
+    return (*OPTIONS, "--fmad=false") if kernel.partition("<")[0] in _CHAINS else OPTIONS
+
+
 @functools.cache
-def _module(code: str, expression: str | None) -> Any:
-    expressions = None if expression is None else (expression,)
-    return cuda.cupy().RawModule(code=code, options=OPTIONS, name_expressions=expressions)
+def _module(code: str, kernel: str) -> Any:
+    expressions = (kernel,) if "<" in kernel else None
+    return cuda.cupy().RawModule(code=code, options=options(kernel), name_expressions=expressions)
 
 
 @functools.cache
 def _function(device: int, code: str, kernel: str, shared: int) -> Callable[..., None]:
-    found = _module(code, kernel if "<" in kernel else None).get_function(kernel)
+    found = _module(code, kernel).get_function(kernel)
     if shared > 48 << 10:
         found.max_dynamic_shared_size_bytes = shared
     # RawKernel's own call looks all of this up again each time.
@@ -112,6 +120,12 @@ def function(name: str, kernel: str, shared: int = 0) -> Callable[..., None]:
 def multiprocessors(device: int) -> int:
     """How many multiprocessors a CUDA device has."""
     return cuda.cupy().cuda.Device(device).attributes["MultiProcessorCount"]
+
+
+@functools.lru_cache(maxsize=4096)
+def resident(kernel: Any, block: int) -> int:
+    """How many blocks of a kernel one multiprocessor of the current device works on at the same time."""
+    return max(1, cuda.cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.ptr, block, 0))
 
 
 def launch(name: str, kernel: str, size: int, args: Sequence[Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas, cpu
+from ..backend import blas, cpu, fused
 from . import core
 from .core import as_tensors, op
 from .windows import Ints, named, output_size, reach, spatial, working_dtype
@@ -167,6 +167,12 @@ def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
     return result.reshape(batch, channels, *out).astype(input.dtype, copy=False)
 
 
+@conv.kernel
+def _conv_kernel(input: Any, weight: Any, bias: Any, stride: Ints, padding: Ints, dilation: Ints, groups: int) -> Any:
+    out = output_size(input.shape[2:], tuple(weight.shape[2:]), stride, padding, dilation)
+    return fused.window.conv(input, weight, bias, out, stride, padding, dilation, groups)
+
+
 def _extra(size: Ints, small: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Ints:
     """The output padding with which a transposed convolution leads back to ``size``."""
     each = zip(size, small, kernel, stride, padding, dilation, strict=True)
@@ -205,6 +211,7 @@ def sum_channels(xp, input, /):
     return rows.reshape(batch, channels).sum(axis=0).astype(input.dtype, copy=False)
 
 
+sum_channels.kernel(fused.window.sum_channels)
 sum_channels.rules(
     input=lambda F, g, input_shape: F.expand(
         F.reshape(g, (g.shape[0],) + (1,) * (len(input_shape) - 2)), tuple(input_shape)
@@ -235,8 +242,7 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
         return conv_transpose.forward(xp, input[:, :, None], weight[:, :, None], bias, *settings, groups)[:, :, 0]
     ins, kernel = weight.shape[0], tuple(weight.shape[2:])
     channels, lead = weight.shape[1] * groups, len(kernel) - 1
-    each = zip(input.shape[2:], kernel, stride, padding, output_padding, dilation, strict=True)
-    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, o, d in each)
+    size = _transposed_size(input.shape[2:], kernel, stride, padding, output_padding, dilation)
     if math.prod(kernel) == 1 and size == tuple(input.shape[2:]) and not any(padding):
         turned = weight.reshape(groups, ins // groups, weight.shape[1]).swapaxes(1, 2)
         turned = turned.reshape(channels, ins // groups, *kernel)
@@ -266,6 +272,26 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
 
             _share(xp, add, input.shape[0], part.size * math.prod(input.shape[2:]))
     return result.astype(input.dtype, copy=False)
+
+
+def _transposed_size(size: Ints, kernel: Ints, stride: Ints, padding: Ints, more: Ints, dilation: Ints) -> Ints:
+    each = zip(size, kernel, stride, padding, more, dilation, strict=True)
+    return tuple((n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, o, d in each)
+
+
+@conv_transpose.kernel
+def _conv_transpose_kernel(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Ints,
+    padding: Ints,
+    output_padding: Ints,
+    dilation: Ints,
+    groups: int,
+) -> Any:
+    size = _transposed_size(input.shape[2:], tuple(weight.shape[2:]), stride, padding, output_padding, dilation)
+    return fused.window.conv_transpose(input, weight, bias, size, stride, padding, dilation, groups)
 
 
 def _add_products(
@@ -359,6 +385,7 @@ def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
     return total.swapaxes(1, 2).reshape(shape).astype(input.dtype, copy=False)
 
 
+conv_weight.kernel(fused.window.conv_weight)
 conv_weight.rules(
     input=lambda F, g, other, input_shape, kernel, stride, padding, dilation, groups: F.conv_transpose(
         other,

@@ -45,7 +45,7 @@ def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
         row: how many elements have to stay together; the parts have such rows then, else they are flat.
     """
     first = values[0]
-    if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
+    if first.__class__ is not np.ndarray or first.size < cpu.WHOLE:
         return function(*values)
     shape = (-1, row) if row else (-1,)
     cut = [v.__class__ is np.ndarray and v.ndim > 0 for v in values]
@@ -79,7 +79,7 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
             found = trace.run(function, first, *rest)
             if found is not NotImplemented:
                 return found[0]
-        if first.__class__ is not np.ndarray or first.size <= cpu.BLOCK:
+        if first.__class__ is not np.ndarray or first.size < cpu.WHOLE:
             return function(where, first, *rest)
         return in_blocks(functools.partial(function, where), first, *rest)
 
@@ -103,20 +103,36 @@ def select(xp: Any, mask: Any, first: Any, second: Any) -> Any:
 
     numpy.where mispredicts a branch for every other element of a random mask; bit operations are ten times faster.
     """
-    if xp is not np or mask.size <= BRANCHES:
+    if xp is not np:
+        return _select_on_device(xp, mask, first, second)
+    if mask.size <= BRANCHES:
         return xp.where(mask, first, second)
     return in_blocks(_select, first, second, mask)
 
 
+def _select_on_device(xp: Any, mask: Any, first: Any, second: Any) -> Any:
+    """``xp.where`` of arrays of one dtype and numbers; of bfloat16 by the bits, since CuPy makes float32 of it."""
+    dtype = next(a.dtype for a in (first, second) if isinstance(a, xp.ndarray))
+    if dtype.name != "bfloat16":
+        return xp.where(mask, first, second)
+    bits = [
+        a.view(np.int16) if isinstance(a, xp.ndarray) else np.array(a, dtype).view(np.int16)[()]
+        for a in (first, second)
+    ]
+    return xp.where(mask, *bits).view(dtype)
+
+
 def _keep(input: Any, mask: Any) -> Any:
-    return (_bits(mask, input.dtype) & input.view(f"i{input.dtype.itemsize}")).view(input.dtype)
+    bits = _bits(mask, input.dtype)
+    target = bits if bits.shape == input.shape else None
+    return np.bitwise_and(bits, input.view(bits.dtype), out=target).view(input.dtype)
 
 
 @op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
 def keep(xp, input, mask, /):
     """``input`` where ``mask`` is true, else 0: exact for inf and NaN, which a product is not."""
     if xp is not np or mask.size <= BRANCHES:
-        return xp.where(mask, input, input.dtype.type(0))
+        return select(xp, mask, input, input.dtype.type(0))
     return in_blocks(_keep, input, mask)
 
 

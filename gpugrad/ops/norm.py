@@ -136,7 +136,7 @@ def _statistics(F, input, dims, centered):
 def _standardize_rule(F, g, wanted, input, weight, aux, dims, eps):
     mean, var = aux
     affine = wanted[1] or wanted[2]
-    gradients = F.standardize_slope(g, input, weight, mean, F.rsqrt(var + eps), dims, affine)
+    gradients = F.standardize_slope(g, input, weight, mean, F.rsqrt(F.add(var, eps)), dims, affine)
     return [gradients[i] if wanted[i] else None for i in range(3)]
 
 

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas, cpu, graph, module_of
+from ..backend import blas, cpu, fused, graph, module_of
 from . import core
 from .core import REGISTRY, as_tensors, op
 from .windows import Ints, named, reach, spatial, working_dtype
-
-_BLOCK = 1 << 16  # elements at a time, which stay in a core's cache
 
 
 def _lines(array: Any, dim: int) -> Any:
@@ -33,7 +31,7 @@ def _by_parts(xp: Any, lines: Any, work: Callable[[slice], None]) -> None:
     if xp is not np:
         work(slice(0, count))
         return
-    step = max(1, _BLOCK // max(1, lines.shape[1] * lines.shape[2]))
+    step = max(1, cpu.BLOCK // max(1, lines.shape[1] * lines.shape[2]))
 
     def task(start: int, stop: int) -> None:
         for first in range(start, stop, step):
@@ -168,11 +166,13 @@ def pick_along(xp, input, winners, /, dim, kernel, stride, padding, dilation):
     return xp.take_along_axis(input, _winning(xp, winners, dim, stride, padding, dilation), axis=dim)
 
 
+max_along.kernel(fused.window.max_along)
 max_along.rules(
     input=lambda F, g, aux, input_shape, dim, kernel, stride, padding, dilation: F.unpool_along(
         g, aux, dim, input_shape[dim], kernel, stride, padding, dilation
     )
 )
+unpool_along.kernel(fused.window.unpool_along)
 unpool_along.rules(
     input=lambda F, g, winners, dim, kernel, stride, padding, dilation: F.pick_along(
         g, winners, dim, kernel, stride, padding, dilation

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import engine
 from ..backend import device_of, dtypes, graph, lazy, module_of, transfer
+from ..backend.fused.joining import concatenate
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public
 from .core import taped as F
@@ -154,7 +155,7 @@ def at(dim: int, index: Any) -> tuple[Any, ...]:
 )
 def cat(xp, *tensors, dim, recording):
     """Arrays one after the other along a dimension."""
-    return xp.concatenate(tensors, axis=dim), tuple(a.shape[dim] for a in tensors)
+    return concatenate(xp, tensors, dim), tuple(a.shape[dim] for a in tensors)
 
 
 @cat.joint_rule
@@ -198,7 +199,7 @@ def _split_rule(F, g, wanted, input_shape, sizes, dim):
 )
 def stack(xp, *tensors, dim):
     """Arrays one after the other along a new dimension."""
-    return xp.stack(tensors, axis=dim)
+    return concatenate(xp, [xp.expand_dims(a, dim) for a in tensors], dim)
 
 
 @stack.joint_rule

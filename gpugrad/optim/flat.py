@@ -19,6 +19,7 @@ from ..backend import cpu, device_of, graph, lazy, module_of, on, transfer
 from ..backend.cpu import BLOCK
 from ..backend.dtypes import float32, float64, get_default_dtype
 from ..backend.fused import optim as kernels
+from ..backend.fused.joining import join
 from ..backend.quiet import quiet
 from ..engine import enable_grad
 from ..ops.core import fuses
@@ -242,7 +243,7 @@ class _Bucket:
                         self._update_strided(first, g, state, scratch, known[counts[first]], update)
                         continue
                 elif complete or _are_alike(gradients[first:last], counts[first:last]):
-                    g = xp.concatenate(gradients[first:last], out=scratch[-1])
+                    g = join(xp, gradients[first:last], scratch[-1])
                 else:
                     for k in range(first, last):
                         if gradients[k] is not None:
@@ -316,7 +317,7 @@ class _DeviceBucket(_Bucket):
         for first, last, _, values, state, scratch in chain.from_iterable(self.parts):
             g = gradients[first]
             if last - first > 1:
-                g = self.xp.concatenate(gradients[first:last], out=scratch[-1])
+                g = join(self.xp, gradients[first:last], scratch[-1])
             if values is None:
                 moved = self.views[first].flatten()
                 optimizer._kernel(moved, g, state, self.numbers, group)

@@ -4,6 +4,6 @@ A function returns NotImplemented where its kernel does not apply (dtype, layout
 axis, size); the op's generic forward, which works on every array, is used then.
 """
 
-from . import dropout, indexing, norm, optim, pointwise, reduction, softmax
+from . import dropout, indexing, joining, norm, optim, pointwise, reduction, softmax, window
 
-__all__ = ["dropout", "indexing", "norm", "optim", "pointwise", "reduction", "softmax"]
+__all__ = ["dropout", "indexing", "joining", "norm", "optim", "pointwise", "reduction", "softmax", "window"]

@@ -28,13 +28,21 @@ def _present(*arrays: Any) -> list[Any]:
     return [a for a in arrays if a is not None]
 
 
+def _aligned(arrays: tuple[Any, ...], weights: list[Any]) -> int:
+    """The alignment that counts: weights may be wider than what they multiply, and are read 16 bytes at a time."""
+    own = [(alignment(w), w.itemsize) for w in weights]
+    return min(alignment(*arrays), *[16 if a == 16 else a * arrays[0].itemsize // size for a, size in own], 16)
+
+
 def _pointers(*arrays: Any) -> list[Any]:
     return [NULL if a is None else a for a in arrays]
 
 
-def _blocks(how: Rows, resident: int) -> int:
-    """Of a persistent grid: as many blocks as the device works on at the same time."""
-    return min(how.grid, kernels.multiprocessors(cuda.current_device()) * max(1, resident // how.block))
+def _persistent(expression: str, how: Rows) -> tuple[Any, int]:
+    """A kernel that goes through the rows by itself, and as many blocks as the device works on at the same time."""
+    kernel = kernels.function("norm", expression)
+    together = kernels.multiprocessors(cuda.current_device()) * kernels.resident(kernel, how.block)
+    return kernel, min(how.grid, together)
 
 
 def standardize(
@@ -55,20 +63,12 @@ def standardize(
         return out, (mean, var)
     columns = math.prod(input.shape[d] for d in dims)
     count = input.size // columns
-    how = rows(count, columns, input.dtype, alignment(input, *_present(weight, bias)))
+    how = rows(count, columns, input.dtype, _aligned((input,), _present(weight, bias)))
     flag = "true" if centered else "false"
     pointers = (input, *_pointers(weight, bias), out, *_pointers(mean), var)
     if how.packs:
-        run(
-            "norm",
-            f"standardize<{types}, {how.template()}, {flag}>",
-            _blocks(how, 2048),
-            how.block,
-            *pointers,
-            np.int64(count),
-            np.int32(columns),
-            float(eps),
-        )
+        kernel, grid = _persistent(f"standardize<{types}, {how.template()}, {flag}>", how)
+        kernel((grid,), (how.block,), (*pointers, np.int64(count), np.int32(columns), float(eps)))
     else:
         run(
             "norm",
@@ -105,7 +105,8 @@ def standardize_slope(
         return (out,)
     both = xp.empty((2, *x.shape[x.ndim - len(dims) :]), of)
     reduce_columns(parts, both, "Sum", len(parts), 2 * columns, 1.0)
-    return out, both[0], both[1]
+    # Arrays in their own right rather than views, which the engine would copy before it hands them to leaves.
+    return out, *(xp.ndarray(each.shape, of, each.data) for each in both)
 
 
 def _slope_rows(
@@ -114,16 +115,16 @@ def _slope_rows(
     """Write ``out``; returns the parts of the gradients of weight and bias that are still to be added, if asked for."""
     xp, sums, name = cuda.cupy(), wide(x.dtype), C_TYPES[x.dtype.name]
     count = x.size // columns
-    aligned = alignment(gradient, x, *_present(weight))
+    aligned = _aligned((gradient, x), _present(weight))
     # Accumulators take registers too, of which half as many threads have twice as many.
     how = rows(count, columns, x.dtype, aligned, 2, 512, 8 if x.dtype.itemsize == 8 else 16)
     flag = "true" if mean is not None else "false"
     pointers = (gradient, x, *_pointers(weight, mean), rstd, out)
     if how.packs:
-        grid = _blocks(how, 512)
-        parts = xp.empty((grid, 2 * columns), sums) if affine else None
         expression = f"standardize_slope<{name}, {kind}, {how.template()}, {flag}, {'true' if affine else 'false'}>"
-        run("norm", expression, grid, how.block, *pointers, *_pointers(parts), np.int64(count), np.int32(columns))
+        kernel, grid = _persistent(expression, how)
+        parts = xp.empty((grid, 2 * columns), sums) if affine else None
+        kernel((grid,), (how.block,), (*pointers, *_pointers(parts), np.int64(count), np.int32(columns)))
         return parts
     run(
         "norm",

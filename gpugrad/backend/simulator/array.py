@@ -295,7 +295,8 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
     """An argument as NumPy takes it.
 
     Raises:
-        TypeError: it is an array on the host.
+        TypeError: it is an array on the host, or one of another library.
+        CUDARuntimeError: it is one of another library, and the stream is being captured.
     """
     if isinstance(value, ndarray):
         sources.append(value)
@@ -304,6 +305,9 @@ def _host(value: Any, sources: list[ndarray]) -> Any:
         raise TypeError(f"Unsupported type {type(value)}")
     if type(value) in (tuple, list):
         return type(value)(_host(item, sources) for item in value)
+    if hasattr(type(value), "__cuda_array_interface__"):
+        runtime.refuse_capture(f"CuPy waits for the stream of a {type(value).__name__}")
+        raise TypeError(f"Unsupported type {type(value)}")
     return value
 
 
@@ -374,7 +378,7 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
         CUDARuntimeError: it cannot be captured, and the stream is being.
     """
     recording = runtime.recording()
-    if recording is not None and name in _NOT_CAPTURED:
+    if recording is not None and (name in _NOT_CAPTURED or (name in _JOIN and _copies_addresses(args[0]))):
         runtime.refuse_capture(name)
     sources: list[ndarray] = []
     hosts = [_host(value, sources) for value in args]
@@ -399,6 +403,15 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
 
         recording.steps.append(step)
     return wrapped
+
+
+_JOIN = frozenset(["concatenate", "stack", "hstack", "vstack", "dstack", "column_stack"])
+
+
+def _copies_addresses(arrays: Any) -> bool:
+    """Whether CuPy joins arrays with a kernel that reads their addresses from device memory."""
+    small = sum(a.nbytes for a in arrays) < len(arrays) * (2 << 20)
+    return len(arrays) > 8 and small and len({a.dtype for a in arrays}) == 1
 
 
 class _Checked:
@@ -505,8 +518,17 @@ def _take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
     return np.take(a, indices, axis, out, mode="wrap")
 
 
+def _widened(result: Any) -> Any:
+    """What CuPy makes of bfloat16 where it has no loop for it."""
+    return result.astype(np.float32) if result.dtype.name == "bfloat16" else result
+
+
 def _clip(a: Any, a_min: Any, a_max: Any, out: Any = None) -> Any:
-    return np.clip(a, a_min, a_max, out=out)
+    return _widened(np.clip(a, a_min, a_max, out=out))
+
+
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    return np.where(condition) if x is None else _widened(np.where(condition, x, y))
 
 
 def _unravel_index(indices: Any, dims: Any, order: str = "C") -> Any:
@@ -520,6 +542,7 @@ def _reshape(a: Any, newshape: Any, order: Any = "C", *, copy: Any = None) -> An
 _ADAPTED: dict[str, Callable[..., Any]] = {
     "take": _take,
     "clip": _clip,
+    "where": _where,
     "unravel_index": _unravel_index,
     "reshape": _reshape,
 }
@@ -677,7 +700,8 @@ def _method(name: str, parameters: str) -> Callable[..., Any]:
 
 def _operator(name: str, swapped: bool, in_place: bool) -> Callable[[ndarray, Any], Any]:
     def apply(self: ndarray, other: Any) -> Any:
-        if not isinstance(other, ndarray | np.ndarray | np.generic | bool | int | float | complex):
+        # In place CuPy leaves nothing to the other operand.
+        if not (in_place or isinstance(other, ndarray | np.ndarray | np.generic | bool | int | float | complex)):
             return NotImplemented
         pair = (other, self) if swapped else (self, other)
         return FUNCTIONS[name](*pair, out=self) if in_place else FUNCTIONS[name](*pair)

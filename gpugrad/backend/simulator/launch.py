@@ -71,11 +71,12 @@ class Function:
     """A kernel: ``function(grid, block, args, shared_mem=0)``.
 
     Attributes:
+        ptr: CuPy's handle.
         max_dynamic_shared_size_bytes: how much dynamic shared memory a launch may ask for; 48 KiB unless set.
     """
 
     def __init__(self, library: ctypes.CDLL, number: int, name: str):
-        self.name = name
+        self.name, self.ptr = name, id(self)
         self.max_dynamic_shared_size_bytes = STATIC_SHARED
         self._launch = getattr(library, f"cuda_sim_launch_{number}")
         self._launch.restype = ctypes.c_char_p
@@ -175,6 +176,14 @@ class Function:
                     "pass a NumPy scalar of the right type"
                 )
             return np.array(value)
+        if isinstance(value, np.ndarray) and wanted.kind == _OTHER:
+            # A struct by value, in a NumPy array of one element.
+            if value.size != 1 or value.itemsize != wanted.size:
+                raise LaunchError(
+                    f"kernel {self.name!r}: argument {k} is a struct of {wanted.size} bytes, but an array of "
+                    f"{value.size} times {value.itemsize} bytes was given"
+                )
+            return value
         address, pointee = _place(value)
         block = getattr(value, "_memory", None)
         if block is not None and block.device_id != runtime.current_device():

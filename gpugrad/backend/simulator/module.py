@@ -55,6 +55,8 @@ def _get_array_module(*args: Any) -> ModuleType:
     return cupy if any(isinstance(arg, array.ndarray) for arg in args) else np
 
 
+# A multiprocessor works on 1024 threads here, whatever their kernel.
+_occupancy = {"occupancyMaxActiveBlocksPerMultiprocessor": lambda function, block, shared: 1024 // block}
 _pinned_pool = _Pinned()
 
 cuda = _make(
@@ -71,7 +73,7 @@ cuda = _make(
     alloc=memory.alloc,
     alloc_pinned_memory=_alloc_pinned_memory,
     compiler=_make("cupy.cuda.compiler", "NVRTC.", CompileException=compiler.CompileException),
-    driver=_make("cupy.cuda.driver", "The driver.", CUDADriverError=launch.LaunchError),
+    driver=_make("cupy.cuda.driver", "The driver.", CUDADriverError=launch.LaunchError, **_occupancy),
     get_allocator=memory.get_allocator,
     get_current_stream=runtime.get_current_stream,
     get_elapsed_time=runtime.get_elapsed_time,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from typing import Any
 
 import numpy as np
 
-from ...backend import dtypes, lazy
+from ...backend import dtypes, graph, lazy, module_of
 from ...engine import no_grad
 from ...ops import FUNCTIONS, REGISTRY, core
 from ...ops.core import as_tensors, autocasting
@@ -505,11 +506,14 @@ def scaled_dot_product_attention(
     if enable_gqa:
         key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if key.is_cuda:
+        # Else each product with them, forward and backward, would make copies of what has gaps.
+        key, value = key.contiguous(), value.contiguous()
     scores = (query * scale) @ key.transpose(-2, -1)
     blind = None
     if is_causal:
-        later = np.arange(scores.shape[-1]) > np.arange(scores.shape[-2])[:, None]
-        scores = scores.masked_fill(Tensor._wrap(later).to(scores.device), -math.inf)
+        later = graph.constant(module_of(query._data), _later(*scores.shape[-2:]))
+        scores = scores.masked_fill(Tensor._wrap(later), -math.inf)
     elif attn_mask is not None:
         if attn_mask.dtype.kind != "b" and attn_mask.dtype != scores.dtype:
             raise RuntimeError(
@@ -527,6 +531,12 @@ def scaled_dot_product_attention(
     weights = FUNCTIONS["softmax"](scores, -1)
     weights = weights if blind is None else weights.masked_fill(blind, 0.0)
     return drop("dropout", weights, dropout_p, True, False) @ value
+
+
+@functools.lru_cache(16)
+def _later(queries: int, keys: int) -> np.ndarray:
+    """Which keys come after each query."""
+    return np.arange(keys) > np.arange(queries)[:, None]
 
 
 def _blind_rows(mask: Tensor) -> Tensor | None:

@@ -102,7 +102,7 @@ class MultiheadAttention(Module):
             need_weights: also return the attention weights, which is slower.
             attn_mask: (L, S) or (N heads, L, S), true for pairs to leave out; floats are added.
             average_attn_weights: the returned weights are (N, L, S), not (N, heads, L, S).
-            is_causal: says that ``attn_mask``, which must be given, is the causal one.
+            is_causal: says that ``attn_mask``, which must be given, is the causal one, so that it need not be read.
 
         Returns:
             The results, laid out as the queries, and the weights or None.
@@ -124,7 +124,9 @@ class MultiheadAttention(Module):
         elif not self.batch_first:
             q, k, v = (t.transpose(0, 1) for t in (q, k, v))
         count, steps = q.shape[0], q.shape[1]
-        mask = self._mask(attn_mask, key_padding_mask, (count, steps, k.shape[1]), q)
+        extended = self.bias_k is not None or self.add_zero_attn
+        causal = is_causal and key_padding_mask is None and not need_weights and not extended
+        mask = None if causal else self._mask(attn_mask, key_padding_mask, (count, steps, k.shape[1]), q)
         if self.bias_k is not None:
             k, v = (FUNCTIONS["cat"]([t, b.expand(count, 1, -1)], 1) for t, b in ((k, self.bias_k), (v, self.bias_v)))
         if self.add_zero_attn:
@@ -140,7 +142,7 @@ class MultiheadAttention(Module):
             mixed = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         result = self.out_proj(mixed.transpose(1, 2).reshape(count, steps, self.embed_dim))
         if single:
             return result.squeeze(0), None if weights is None else weights.squeeze(0)
