@@ -1,6 +1,6 @@
 // The steps of the optimizers over flat buffers, as gpugrad/optim/algorithms.py defines them: each array is read
-// once and written once, with 16-byte accesses and two packs of every array in flight in each thread (Adam: 28
-// bytes for each float32 parameter).
+// once and written once, with 16-byte accesses (Adam: 28 bytes for each float32 parameter). One launch updates many
+// parameters, whose gradients lie anywhere.
 //
 // Everything that changes from step to step stands in device memory, so that a captured step can be replayed.
 #include "common.cuh"
@@ -44,6 +44,42 @@ extern "C" __global__ void prepare(Numbers* numbers, double* step, const double*
     *numbers = n;
 }
 
+// Up to MOST arrays that one launch works on. A block has a part of `each` elements of one of them.
+constexpr int MOST = 64;
+struct Parts {
+    u64 address[MOST];
+    i64 size[MOST], start[MOST];  // start: where what belongs to an array lies in flat buffers
+    int block[MOST];              // the first that works on each
+    int count;
+};
+
+template <class T>
+struct Part {
+    T* array;
+    i64 start, size;
+};
+
+// The part of this block.
+template <class T>
+__device__ __forceinline__ Part<T> part_of_block(const Parts& parts, i64 each) {
+    int k = 0;
+#pragma unroll
+    for (int step = MOST / 2; step; step /= 2)
+        if (k + step < parts.count && parts.block[k + step] <= (int)blockIdx.x) k += step;
+    const i64 first = ((int)blockIdx.x - parts.block[k]) * each, rest = parts.size[k] - first;
+    return {reinterpret_cast<T*>(parts.address[k]) + first, parts.start[k] + first, rest < each ? rest : each};
+}
+
+// visit(i, width) for the packs of a part, N of them in flight.
+template <int V, int N, class Visit>
+__device__ __forceinline__ void through(i64 size, Visit visit) {
+    for (i64 start = 0; start < size; start += 256 * V * N) tile<V, N, 256>(start, size, visit);
+}
+
+// Packs of each array that a thread has in flight: of double precision one, for which registers suffice.
+template <class T>
+constexpr int IN_FLIGHT = sizeof(T) == 8 ? 1 : 2;
+
 template <class T>
 using Number = const wide<T>;
 
@@ -56,17 +92,19 @@ __device__ __forceinline__ wide<T> effective(T g, wide<T> p, Number<T> factor, N
 
 template <class T, int V, bool MOMENTUM>
 __global__ void __launch_bounds__(256, 4)
-    sgd(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ buffers, i64 size,
+    sgd(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ buffers,
         const Numbers* __restrict__ numbers, double momentum_, double weight_decay_, bool nesterov) {
     typedef wide<T> A;
     if (numbers->skip) return;
+    const Part<const T> gradients = part_of_block<const T>(parts, each);
     const A lr = numbers->lr, factor = numbers->gradient, decay = numbers->decay, share = numbers->share;
     const A momentum = momentum_, weight_decay = weight_decay_;
-    over<V, 2, 256>(size, [&](i64 at, auto width) {
+    through<V, IN_FLIGHT<T>>(gradients.size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
-        Pack<T, W> p = load<W>(params + at), b;
-        const Pack<T, W> g = load<W>(gradients + at);
-        if (MOMENTUM) b = load<W>(buffers + at);
+        const i64 to = gradients.start + at;
+        Pack<T, W> p = load<W>(params + to), b;
+        const Pack<T, W> g = load<W>(gradients.array + at);
+        if (MOMENTUM) b = load<W>(buffers + to);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
             const A value = p.value[i];
@@ -80,26 +118,28 @@ __global__ void __launch_bounds__(256, 4)
             }
             p.value[i] = (T)(value - lr * step);
         }
-        store<W>(params + at, p);
-        if (MOMENTUM) store<W>(buffers + at, b);
+        store<W>(params + to, p);
+        if (MOMENTUM) store<W>(buffers + to, b);
     });
 }
 
 template <class T, int V, bool MOMENTUM, bool CENTERED>
-__global__ void __launch_bounds__(256, 4)
-    rmsprop(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ squares, T* __restrict__ buffers,
-            T* __restrict__ averages, i64 size, const Numbers* __restrict__ numbers, double alpha_, double eps_,
-            double momentum_, double weight_decay_) {
+__global__ void __launch_bounds__(256, sizeof(T) != 4 && MOMENTUM && CENTERED ? 3 : 4)
+    rmsprop(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ squares,
+            T* __restrict__ buffers, T* __restrict__ averages, const Numbers* __restrict__ numbers, double alpha_,
+            double eps_, double momentum_, double weight_decay_) {
     typedef wide<T> A;
     if (numbers->skip) return;
+    const Part<const T> gradients = part_of_block<const T>(parts, each);
     const A lr = numbers->lr, factor = numbers->gradient;
     const A alpha = alpha_, rest = 1 - alpha_, eps = eps_, momentum = momentum_, weight_decay = weight_decay_;
-    over<V, 2, 256>(size, [&](i64 at, auto width) {
+    through<V, IN_FLIGHT<T>>(gradients.size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
-        Pack<T, W> p = load<W>(params + at), s = load<W>(squares + at), b, a;
-        const Pack<T, W> g = load<W>(gradients + at);
-        if (MOMENTUM) b = load<W>(buffers + at);
-        if (CENTERED) a = load<W>(averages + at);
+        const i64 to = gradients.start + at;
+        Pack<T, W> p = load<W>(params + to), s = load<W>(squares + to), b, a;
+        const Pack<T, W> g = load<W>(gradients.array + at);
+        if (MOMENTUM) b = load<W>(buffers + to);
+        if (CENTERED) a = load<W>(averages + to);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
             const A value = p.value[i];
@@ -119,29 +159,31 @@ __global__ void __launch_bounds__(256, 4)
             }
             p.value[i] = (T)(value - lr * step);
         }
-        store<W>(params + at, p);
-        store<W>(squares + at, s);
-        if (MOMENTUM) store<W>(buffers + at, b);
-        if (CENTERED) store<W>(averages + at, a);
+        store<W>(params + to, p);
+        store<W>(squares + to, s);
+        if (MOMENTUM) store<W>(buffers + to, b);
+        if (CENTERED) store<W>(averages + to, a);
     });
 }
 
 // Adam, AdamW (by numbers->shrink) and, with the largest second moments, AMSGrad.
 template <class T, int V, bool AMSGRAD>
-__global__ void __launch_bounds__(256, 4)
-    adam(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ firsts, T* __restrict__ seconds,
-         T* __restrict__ largest, i64 size, const Numbers* __restrict__ numbers, double beta1, double beta2,
-         double eps_, double weight_decay_) {
+__global__ void __launch_bounds__(256, sizeof(T) == 8 && AMSGRAD ? 3 : 4)
+    adam(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
+         T* __restrict__ seconds, T* __restrict__ largest, const Numbers* __restrict__ numbers, double beta1,
+         double beta2, double eps_, double weight_decay_) {
     typedef wide<T> A;
     if (numbers->skip) return;
+    const Part<const T> gradients = part_of_block<const T>(parts, each);
     const A step_size = numbers->size, unbiased = numbers->root;
     const A shrink = numbers->shrink, factor = numbers->gradient;
     const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_, weight_decay = weight_decay_;
-    over<V, 2, 256>(size, [&](i64 at, auto width) {
+    through<V, IN_FLIGHT<T>>(gradients.size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
-        Pack<T, W> p = load<W>(params + at), m = load<W>(firsts + at), v = load<W>(seconds + at), most;
-        const Pack<T, W> g = load<W>(gradients + at);
-        if (AMSGRAD) most = load<W>(largest + at);
+        const i64 to = gradients.start + at;
+        Pack<T, W> p = load<W>(params + to), m = load<W>(firsts + to), v = load<W>(seconds + to), most;
+        const Pack<T, W> g = load<W>(gradients.array + at);
+        if (AMSGRAD) most = load<W>(largest + to);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
             const A value = (A)p.value[i] * shrink;
@@ -159,27 +201,29 @@ __global__ void __launch_bounds__(256, 4)
             }
             p.value[i] = (T)(value - quotient(step_size * first, root(bound) * unbiased + eps));
         }
-        store<W>(params + at, p);
-        store<W>(firsts + at, m);
-        store<W>(seconds + at, v);
-        if (AMSGRAD) store<W>(largest + at, most);
+        store<W>(params + to, p);
+        store<W>(firsts + to, m);
+        store<W>(seconds + to, v);
+        if (AMSGRAD) store<W>(largest + to, most);
     });
 }
 
 // A step of an optimizer with S buffers: rule(g, s) changes an element's state s[0], ..., s[S - 1] and says what is
 // taken off its parameter.
 template <int V, int S, class T, class Rule>
-__device__ __forceinline__ void step(T* __restrict__ params, const T* __restrict__ gradients, T* const (&buffers)[S],
-                                     i64 size, const Numbers* __restrict__ numbers, wide<T> weight_decay, Rule rule) {
+__device__ __forceinline__ void step(const Parts& parts, i64 each, T* __restrict__ params, T* const (&buffers)[S],
+                                     const Numbers* __restrict__ numbers, wide<T> weight_decay, Rule rule) {
     typedef wide<T> A;
     if (numbers->skip) return;
+    const Part<const T> gradients = part_of_block<const T>(parts, each);
     const A shrink = numbers->shrink, factor = numbers->gradient;
-    over<V, 2, 256>(size, [&](i64 at, auto width) {
+    through<V, IN_FLIGHT<T>>(gradients.size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
-        Pack<T, W> p = load<W>(params + at), state[S];
-        const Pack<T, W> g = load<W>(gradients + at);
+        const i64 to = gradients.start + at;
+        Pack<T, W> p = load<W>(params + to), state[S];
+        const Pack<T, W> g = load<W>(gradients.array + at);
 #pragma unroll
-        for (int k = 0; k < S; ++k) state[k] = load<W>(buffers[k] + at);
+        for (int k = 0; k < S; ++k) state[k] = load<W>(buffers[k] + to);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
             A s[S];
@@ -190,20 +234,20 @@ __device__ __forceinline__ void step(T* __restrict__ params, const T* __restrict
 #pragma unroll
             for (int k = 0; k < S; ++k) state[k].value[i] = (T)s[k];
         }
-        store<W>(params + at, p);
+        store<W>(params + to, p);
 #pragma unroll
-        for (int k = 0; k < S; ++k) store<W>(buffers[k] + at, state[k]);
+        for (int k = 0; k < S; ++k) store<W>(buffers[k] + to, state[k]);
     });
 }
 
 template <class T, int V>
 __global__ void __launch_bounds__(256, 4)
-    adagrad(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ sums, i64 size,
+    adagrad(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ sums,
             const Numbers* __restrict__ numbers, double eps_, double weight_decay) {
     typedef wide<T> A;
     const A lr = numbers->lr, eps = eps_;
     T* const buffers[] = {sums};
-    step<V>(params, gradients, buffers, size, numbers, weight_decay, [=](A g, A* s) {
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
         s[0] += g * g;
         return lr * quotient(g, sqrt(s[0]) + eps);
     });
@@ -211,12 +255,13 @@ __global__ void __launch_bounds__(256, 4)
 
 template <class T, int V>
 __global__ void __launch_bounds__(256, 4)
-    adadelta(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ squares, T* __restrict__ deltas,
-             i64 size, const Numbers* __restrict__ numbers, double rho_, double eps_, double weight_decay) {
+    adadelta(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ squares,
+             T* __restrict__ deltas, const Numbers* __restrict__ numbers, double rho_, double eps_,
+             double weight_decay) {
     typedef wide<T> A;
     const A lr = numbers->lr, rho = rho_, rest = 1 - rho_, eps = eps_;
     T* const buffers[] = {squares, deltas};
-    step<V>(params, gradients, buffers, size, numbers, weight_decay, [=](A g, A* s) {
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
         s[0] = rho * s[0] + rest * g * g;
         const A delta = quotient(sqrt(s[1] + eps), sqrt(s[0] + eps)) * g;
         s[1] = rho * s[1] + rest * delta * delta;
@@ -226,13 +271,14 @@ __global__ void __launch_bounds__(256, 4)
 
 template <class T, int V>
 __global__ void __launch_bounds__(256, 4)
-    radam(T* __restrict__ params, const T* __restrict__ gradients, T* __restrict__ firsts, T* __restrict__ seconds,
-          i64 size, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_, double weight_decay) {
+    radam(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
+          T* __restrict__ seconds, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_,
+          double weight_decay) {
     typedef wide<T> A;
     const A step_size = numbers->size, new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_;
     const bool adapts = numbers->root != 0;
     T* const buffers[] = {firsts, seconds};
-    step<V>(params, gradients, buffers, size, numbers, weight_decay, [=](A g, A* s) {
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
         s[0] += new1 * (g - s[0]);
         s[1] = old2 * s[1] + new2 * g * g;
         return step_size * (adapts ? quotient(s[0], sqrt(s[1]) + eps) : s[0]);
@@ -247,43 +293,19 @@ struct Larger {
     }
 };
 
-// One launch works on up to 32 arrays, whose addresses and sizes are arguments (unused ones are null and 0). Each is
-// cut into parts of PART elements, a block for each.
-constexpr i64 PART = 16384;
-#define EACH(DO)                                                                                              \
-    DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)     \
-    DO(16) DO(17) DO(18) DO(19) DO(20) DO(21) DO(22) DO(23) DO(24) DO(25) DO(26) DO(27) DO(28) DO(29) DO(30)  \
-    DO(31)
-#define ARRAY(K) T *array##K, i64 size##K,
-// Of the block's part: its start, its size.
-#define FIND(K)                                           \
-    {                                                     \
-        const i64 parts = (size##K + PART - 1) / PART;    \
-        if (place >= 0 && place < parts) {                \
-            x = array##K + place * PART;                  \
-            size = size##K - place * PART;                \
-        }                                                 \
-        place -= parts;                                   \
-    }
-#define FIND_PART                \
-    i64 place = blockIdx.x;      \
-    T* x = nullptr;              \
-    i64 size = 0;                \
-    EACH(FIND)                   \
-    if (size > PART) size = PART;
-
 // What each part adds to a norm: the sum of its magnitudes (P = 1) or squares (2), or its largest magnitude (0). The
 // cut and the order are fixed, so the same arrays have the same norm to the last bit.
 template <class T, int V, int P>
-__global__ void __launch_bounds__(256, 4) norm_parts(EACH(ARRAY) double* __restrict__ parts) {
+__global__ void __launch_bounds__(256, 4) norm_parts(const __grid_constant__ Parts parts, i64 each,
+                                                     double* __restrict__ sums) {
     typedef wide<T> A;
-    FIND_PART
+    const Part<const T> part = part_of_block<const T>(parts, each);
     double found = 0;
-    for (i64 start = 0; start < size; start += 1024 * V) {
+    for (i64 start = 0; start < part.size; start += 1024 * V) {
         A sum = 0;
-        tile<V, 4, 256>(start, size, [&](i64 at, auto width) {
+        tile<V, 4, 256>(start, part.size, [&](i64 at, auto width) {
             constexpr int W = decltype(width)::value;
-            const Pack<T, W> pack = load<W>(x + at);
+            const Pack<T, W> pack = load<W>(part.array + at);
 #pragma unroll
             for (int i = 0; i < W; ++i) {
                 const A value = pack.value[i], magnitude = value < 0 ? -value : value;
@@ -293,14 +315,14 @@ __global__ void __launch_bounds__(256, 4) norm_parts(EACH(ARRAY) double* __restr
         found = P == 0 ? Larger()((double)sum, found) : found + (double)sum;
     }
     found = P == 0 ? across<256>(found, Larger()) : across<256>(found, Plus());
-    if (threadIdx.x == 0) parts[blockIdx.x] = found;
+    if (threadIdx.x == 0) sums[blockIdx.x] = found;
 }
 
 // The norm from the parts of all arrays.
 template <class T, int P>
-__global__ void __launch_bounds__(256, 4) norm_total(const double* __restrict__ parts, int count, T* __restrict__ out) {
+__global__ void __launch_bounds__(256, 4) norm_total(const double* __restrict__ sums, int count, T* __restrict__ out) {
     double found = 0;
-    for (int i = threadIdx.x; i < count; i += 256) found = P == 0 ? Larger()(parts[i], found) : found + parts[i];
+    for (int i = threadIdx.x; i < count; i += 256) found = P == 0 ? Larger()(sums[i], found) : found + sums[i];
     found = P == 0 ? across<256>(found, Larger()) : across<256>(found, Plus());
     if (threadIdx.x == 0) *out = (T)(wide<T>)(P == 2 ? sqrt(found) : found);
 }
@@ -309,7 +331,8 @@ __global__ void __launch_bounds__(256, 4) norm_total(const double* __restrict__ 
 // `found_inf`, if not null, becomes 1 where an element is infinite or NaN.
 template <class T, int V, class N>
 __global__ void __launch_bounds__(256, 4)
-    rescale(EACH(ARRAY) const float* scale, const N* norm, double longest, float* found_inf) {
+    rescale(const __grid_constant__ Parts parts, i64 each, const float* scale, const N* norm, double longest,
+            float* found_inf) {
     typedef wide<T> A;
     double shorter = 1;
     if (norm) {
@@ -318,20 +341,19 @@ __global__ void __launch_bounds__(256, 4)
     }
     const A factor = shorter / (scale ? (double)*scale : 1.0);
     if (factor == 1 && !found_inf) return;
-    FIND_PART
+    const Part<T> part = part_of_block<T>(parts, each);
     bool bad = false;
-    for (i64 start = 0; start < size; start += 1024 * V)
-        tile<V, 4, 256>(start, size, [&](i64 at, auto width) {
-            constexpr int W = decltype(width)::value;
-            Pack<T, W> pack = load<W>(x + at);
+    through<V, 4>(part.size, [&](i64 at, auto width) {
+        constexpr int W = decltype(width)::value;
+        Pack<T, W> pack = load<W>(part.array + at);
 #pragma unroll
-            for (int i = 0; i < W; ++i) {
-                const A value = pack.value[i];
-                bad = bad || !isfinite(value);
-                pack.value[i] = (T)(value * factor);
-            }
-            store<W>(x + at, pack);
-        });
+        for (int i = 0; i < W; ++i) {
+            const A value = pack.value[i];
+            bad = bad || !isfinite(value);
+            pack.value[i] = (T)(value * factor);
+        }
+        store<W>(part.array + at, pack);
+    });
     // Whoever finds one writes the same 1.
     if (bad && found_inf) *found_inf = 1;
 }

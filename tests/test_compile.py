@@ -21,8 +21,9 @@ FLAGS = ("false", "true")
 
 # Registers of a thread. A multiprocessor has 65536: with 64, two blocks of 512 threads or one of 1024 fit beside
 # each other, which keeps enough loads in flight. The gradient of a normalisation holds two rows and two
-# accumulators, and has at most 512 threads.
-BUDGET = {"standardize_slope": 128}
+# accumulators, and has at most 512 threads; of these optimizers three blocks of 256 fit.
+BUDGET = {"standardize_slope": 128, "adam<double, 2, true>": 80}
+BUDGET |= {f"rmsprop<{kind}, true, true>": 80 for kind in ("double, 2", "__half, 8", "__nv_bfloat16, 8")}
 USUAL_BUDGET = 64
 
 
@@ -197,21 +198,17 @@ def index():
         yield from (f"take_rows<{c}, long long, {x}, {width}>" for x in ("u32", "i64") for width in widths(dtype))
 
 
-def join():
-    yield from (f"join<{c}>" for c in TYPES.values())
-
-
 def window():
     yield from (f"{name}<{c}>" for name in ("unfold", "fold", "maxima", "maxima_slope") for c in TYPES.values())
 
 
-FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, join, window)}
+FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, window)}
 
 
 def check_usage(found):
     wrong = []
     for name, (registers, stack, spilled) in found.items():
-        budget = BUDGET.get(name.split("<")[0], USUAL_BUDGET)
+        budget = BUDGET.get(name) or BUDGET.get(name.split("<")[0], USUAL_BUDGET)
         if registers > budget or spilled:
             wrong.append(f"{name}: {registers} registers of {budget}, {stack} bytes of stack, {spilled} bytes spilled")
     assert not wrong, "\n".join(wrong)

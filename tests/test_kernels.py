@@ -9,7 +9,7 @@ from helpers import samples_of
 
 import gpugrad as gg
 from gpugrad.backend import cuda, kernels, random
-from gpugrad.backend.fused import dropout, indexing, joining, norm, optim, pointwise, reduction, softmax, window
+from gpugrad.backend.fused import dropout, indexing, norm, optim, pointwise, reduction, softmax, window
 from gpugrad.ops import REGISTRY, trace
 from gpugrad.ops.core import fusion
 from gpugrad.optim import algorithms
@@ -663,19 +663,6 @@ def test_a_row_that_is_not_there_is_nan(together):
     assert np.isnan(out).all(1).tolist() == [False, True, True, False]
 
 
-# Joining
-
-
-def test_arrays_are_joined(dtype, together):
-    """More than one launch takes, some empty, some longer than a tile."""
-    arrays = [values((size,), dtype, k) for k, size in enumerate([1, 5, 2048, 2049, 0, 7, 300] * 10)]
-    given, out = [on_device(a) for a in arrays], on_device(values((44100,), dtype))
-    expected = np.concatenate(arrays)
-    out = out[: expected.size]
-    assert together(lambda: joining.join(cuda.cupy(), given, out)) is out
-    assert out.get().tobytes() == expected.tobytes()
-
-
 # Windows
 
 # Input, weight, stride, padding, dilation, groups.
@@ -920,7 +907,7 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
         for k, g in enumerate([first, second, np.full(size, np.inf), *others]):
             found_inf[...] = k == 2
             optim.prepare(numbers, step, lr, **fixed, **control)
-            update(kind, (params, on_device(g.astype(dtype))), state, numbers, group)
+            update(kind, (params, [(on_device(g.astype(dtype)), 0)]), state, numbers, group)
         return params, step
 
     for (size, _), (params, step) in zip(sizes, together(lambda: [run(*each) for each in sizes]), strict=True):
@@ -931,6 +918,30 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
             optimizer.step()
         assert step.get() == 8
         close(params, param.detach().numpy(), dtype, 3)
+
+
+def test_one_launch_updates_many_parameters(dtype, together):
+    """More than one launch takes, of all sizes, some gradients unaligned: as one after the other, to the last bit."""
+    sizes = [1, 7, 512, 513, 3000, 0, 40000, 8] * 9
+    starts = list(itertools.accumulate((-(-n // optim.GAP) * optim.GAP for n in sizes), initial=0))
+    given = [on_device(values((n,), dtype, k), k % 5 == 4 and n > 0) for k, n in enumerate(sizes)]
+    pairs = list(zip(given, starts, strict=False))
+    host = [values((starts[-1],), dtype, k + 100) for k in range(3)]
+    flat, single = ([on_device(a) for a in (*host[:2], abs(host[2]))] for _ in range(2))
+    options = ((0.9, 0.99), 1e-8, 0.1)
+
+    def work():
+        numbers = optim.numbers()
+        optim.prepare(numbers, cuda.cupy().zeros(()), cuda.cupy().asarray(0.01), betas=options[0])
+        optim.adam(flat[0], pairs, flat[1], flat[2], None, numbers, *options)
+        for g, start in pairs:
+            p, m, v = (a[start : start + g.size] for a in single)
+            optim.adam(p, [(g, 0)], m, v, None, numbers, *options)
+
+    together(work)
+    for joint, one_by_one, before in zip(flat, single, host, strict=True):
+        assert joint.get().tobytes() == one_by_one.get().tobytes()
+        assert not np.array_equal(joint.get(), before)
 
 
 def test_norms_of_many_arrays(dtype, together, monkeypatch):
@@ -991,7 +1002,7 @@ def test_a_model_is_clipped_by_few_launches_and_without_waiting(monkeypatch):
     for device, order in (("cpu", "0"), ("cuda", "0"), ("cuda", "3")):
         monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
         params = []
-        for k in range(40):
+        for k in range(80):
             kind = np.float16 if k % 20 == 19 else np.float32
             params.append(gg.zeros(k + 1, 3, device=device, dtype=kind, requires_grad=True))
             params[-1].grad = gg.tensor(values((3, k + 1), kind, k), device=device).T

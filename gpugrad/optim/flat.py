@@ -19,14 +19,13 @@ from ..backend import cpu, device_of, graph, lazy, module_of, on, transfer
 from ..backend.cpu import BLOCK
 from ..backend.dtypes import float32, float64, get_default_dtype
 from ..backend.fused import optim as kernels
-from ..backend.fused.joining import join
 from ..backend.quiet import quiet
 from ..engine import enable_grad
 from ..ops.core import fuses
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
-_DEVICE_BLOCK = 1 << 18  # elements; smaller parameters are gathered rather than updated by a kernel each
+_DEVICE_BLOCK = 1 << 18  # elements of small parameters that are gathered, on a device where there is no kernel
 _BLOCKS_EACH = 2  # fewer are not worth handing to another thread
 
 Array = Any
@@ -76,6 +75,8 @@ class _Bucket:
         scratch: how many scratch blocks an update needs.
     """
 
+    _gap = 1  # parameters start at multiples of this in the buffers
+
     def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
         params = list(params)
         like = params[0]._data
@@ -89,7 +90,7 @@ class _Bucket:
         self.moved = len(movable)
         self.starts = [0]
         for p in self.params:
-            self.starts.append(self.starts[-1] + p._data.size)
+            self.starts.append(-(-(self.starts[-1] + p._data.size) // self._gap) * self._gap)
         make = cpu.empty if xp is np else xp.empty
         values = make(self.starts[self.moved], self.dtype)
         self.state = {name: make(self.starts[-1], self.dtype) for name in buffers}
@@ -103,7 +104,7 @@ class _Bucket:
         flat: list[Array] = []
         for k, p in enumerate(self.params):
             if k < self.moved:
-                slot = values[self.starts[k] : self.starts[k + 1]]
+                slot = values[self.starts[k] :][: p._data.size]
                 slot.reshape(p._data.shape)[...] = p._data
                 p._data = slot.reshape(p._data.shape)
                 flat.append(slot)
@@ -133,7 +134,7 @@ class _Bucket:
         if counts:
             entry["step"] = Tensor._wrap(self._count(k).reshape(()))
         for name, buffer in self.state.items():
-            view = buffer[self.starts[k] : self.starts[k + 1]].reshape(self.views[k].shape)
+            view = buffer[self.starts[k] :][: self.views[k].size].reshape(self.views[k].shape)
             if isinstance(entry.get(name), Tensor):
                 view[...] = transfer(entry[name]._data, self.device)
             entry[name] = Tensor._wrap(view)
@@ -243,7 +244,7 @@ class _Bucket:
                         self._update_strided(first, g, state, scratch, known[counts[first]], update)
                         continue
                 elif complete or _are_alike(gradients[first:last], counts[first:last]):
-                    g = join(xp, gradients[first:last], scratch[-1])
+                    g = xp.concatenate(gradients[first:last], out=scratch[-1])
                 else:
                     for k in range(first, last):
                         if gradients[k] is not None:
@@ -274,6 +275,8 @@ class _DeviceBucket(_Bucket):
     Learning rate and step count are in device memory, so that a captured step can be run again.
     """
 
+    _gap = kernels.GAP
+
     def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
         super().__init__(params, buffers, state, counts, 0)
         self.numbers = kernels.numbers()
@@ -285,6 +288,18 @@ class _DeviceBucket(_Bucket):
 
     def _count(self, k: int) -> Array:
         return self.steps
+
+    def _cut(self, flat: list[Array], values: Array, block: int, scratch: int) -> list[list[_Block]]:
+        """All that lies in one buffer, then each of the others."""
+        cuts = [(0, self.moved)] if self.moved else []
+        cuts += [(k, k + 1) for k in range(self.moved, len(flat))]
+        blocks = []
+        for first, last in cuts:
+            data = values if last <= self.moved else flat[first]
+            size = self.starts[last] - self.starts[first] if last <= self.moved else self.views[first].size
+            state = tuple(buffer[self.starts[first] :][:size] for buffer in self.state.values())
+            blocks.append(_Block(first, last, None, data, state, ()))
+        return [blocks]
 
     def can_update(self, active: Collection[int]) -> bool:
         """Whether it can update just these parameters: only all, since they count their steps together."""
@@ -308,22 +323,20 @@ class _DeviceBucket(_Bucket):
             )
             recording.before.append(lambda: self._before_run(group))
         gradients = self._gradients(active)
-        given = [getattr(optimizer, name, None) for name in ("grad_scale", "found_inf")]
-        scale, found_inf = (None if t is None else t._data for t in given)
+        control = [getattr(optimizer, name, None) for name in ("grad_scale", "found_inf")]
+        scale, found_inf = (None if t is None else t._data for t in control)
         kernels.prepare(
             self.numbers, self.steps, self.lr, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
         )
         assert optimizer._kernel is not None
-        for first, last, _, values, state, scratch in chain.from_iterable(self.parts):
-            g = gradients[first]
-            if last - first > 1:
-                g = join(self.xp, gradients[first:last], scratch[-1])
+        for first, last, _, values, state, _ in chain.from_iterable(self.parts):
+            given = [(gradients[k], self.starts[k] - self.starts[first]) for k in range(first, last)]
             if values is None:
                 moved = self.views[first].flatten()
-                optimizer._kernel(moved, g, state, self.numbers, group)
+                optimizer._kernel(moved, given, state, self.numbers, group)
                 self.views[first][...] = moved.reshape(self.views[first].shape)
             else:
-                optimizer._kernel(values, g, state, self.numbers, group)
+                optimizer._kernel(values, given, state, self.numbers, group)
 
     def _has_own_rate(self, group: dict[str, Any]) -> bool:
         """Whether the learning rate is a tensor on the device, which changes there."""

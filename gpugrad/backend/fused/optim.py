@@ -8,16 +8,26 @@ the gradients.  So a captured step can be replayed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from .. import cuda
+from .. import cuda, kernels
 from .launch import C_TYPES, NULL, THREADS, alignment, run, width
 
-_TOGETHER = 32  # arrays in a launch; EACH in the source
-_PART = 16384  # elements of one that a block works on; PART in the source
+GAP = 8
+"""Parameters that are updated together start at multiples of this, so that accesses of 16 bytes fit all of them."""
+
+Gradients = Sequence[tuple[Any, int]]
+
+_MOST = 64  # arrays in a launch; MOST in the source
+_PART = 16384  # elements of one that a block works on, at most
+
+# The struct Parts of the source; CuPy passes an array of one element by value.
+_FIELDS = [("address", "u8", _MOST), ("size", "i8", _MOST), ("start", "i8", _MOST), ("block", "i4", _MOST)]
+_PARTS = np.dtype([*_FIELDS, ("count", "i4")], align=True)
 
 
 def _flag(value: Any) -> str:
@@ -64,27 +74,53 @@ def prepare(
     run("optim", "prepare", 1, 1, into, *pointers, *options, np.bool_(rectify), np.bool_(maximize))
 
 
-def _update(name: str, flags: str, arrays: Sequence[Any], numbers: Any, *options: Any) -> None:
+def _parted(arrays: Sequence[tuple[Any, int]], each: int) -> Iterator[tuple[np.ndarray, int]]:
+    """What tells a launch the parts of ``each`` elements of some arrays, and in how many blocks.
+
+    Args:
+        arrays: contiguous ones, and where what belongs to them starts in flat arrays.
+    """
+    arrays = [pair for pair in arrays if pair[0].size]
+    for k in range(0, len(arrays), _MOST):
+        chosen = arrays[k : k + _MOST]
+        parts, count = np.zeros((), _PARTS), len(chosen)
+        blocks = [*accumulate((-(-a.size // each) for a, _ in chosen), initial=0)]
+        parts["address"][:count] = [a.data.ptr for a, _ in chosen]
+        parts["size"][:count] = [a.size for a, _ in chosen]
+        parts["start"][:count] = [start for _, start in chosen]
+        parts["block"][:count] = blocks[:-1]
+        parts["count"] = count
+        yield parts, blocks[-1]
+
+
+def _update(name: str, flags: str, arrays: Sequence[Any], gradients: Gradients, numbers: Any, *options: Any) -> None:
+    """Launch an update of flat arrays; a gradient comes with where its parameter starts in them."""
     params = arrays[0]
-    across = width(params.dtype, alignment(*[a for a in arrays if a is not None]))
-    grid = -(-params.size // (2 * across * THREADS))
-    if grid:
-        expression = f"{name}<{C_TYPES[params.dtype.name]}, {across}{flags}>"
-        pointers = [_pointer(a) for a in arrays]
-        run("optim", expression, grid, THREADS, *pointers, np.int64(params.size), numbers, *options)
+    across = width(params.dtype, alignment(*[a for a in arrays if a is not None], *[g for g, _ in gradients]))
+    # Large enough to be worth finding, small enough to keep all multiprocessors busy.
+    each, busy = 2 * across * THREADS, 4 * kernels.multiprocessors(cuda.current_device())
+    while each < _PART and params.size > 2 * each * busy:
+        each *= 2
+    expression = f"{name}<{C_TYPES[params.dtype.name]}, {across}{flags}>"
+    pointers = [_pointer(a) for a in arrays]
+    for parts, grid in _parted(gradients, each):
+        run("optim", expression, grid, THREADS, parts, np.int64(each), *pointers, numbers, *options)
 
 
 def sgd(
-    params: Any, gradients: Any, buffer: Any, numbers: Any, momentum: float, weight_decay: float, nesterov: bool
+    params: Any, gradients: Gradients, buffer: Any, numbers: Any, momentum: float, weight_decay: float, nesterov: bool
 ) -> None:
-    """A step of SGD on one-dimensional arrays of one dtype; ``buffer`` is None without momentum."""
+    """A step of SGD on one-dimensional arrays of one dtype; ``buffer`` is None without momentum.
+
+    Gradients, here and below, are pairs of an array and where its parameter starts in the others, a multiple of GAP.
+    """
     options = (float(momentum), float(weight_decay), np.bool_(nesterov))
-    _update("sgd", _flag(buffer is not None), (params, gradients, buffer), numbers, *options)
+    _update("sgd", _flag(buffer is not None), (params, buffer), gradients, numbers, *options)
 
 
 def rmsprop(
     params: Any,
-    gradients: Any,
+    gradients: Gradients,
     square: Any,
     buffer: Any,
     average: Any,
@@ -97,12 +133,12 @@ def rmsprop(
     """A step of RMSprop; ``buffer`` is None without momentum, ``average`` unless centred."""
     flags = _flag(buffer is not None) + _flag(average is not None)
     options = (float(alpha), float(eps), float(momentum), float(weight_decay))
-    _update("rmsprop", flags, (params, gradients, square, buffer, average), numbers, *options)
+    _update("rmsprop", flags, (params, square, buffer, average), gradients, numbers, *options)
 
 
 def adam(
     params: Any,
-    gradients: Any,
+    gradients: Gradients,
     first: Any,
     second: Any,
     largest: Any,
@@ -113,25 +149,32 @@ def adam(
 ) -> None:
     """A step of Adam or AdamW (by ``decoupled_decay`` of ``prepare``); ``largest`` is None unless AMSGrad."""
     options = (float(betas[0]), float(betas[1]), float(eps), float(weight_decay))
-    _update("adam", _flag(largest is not None), (params, gradients, first, second, largest), numbers, *options)
+    _update("adam", _flag(largest is not None), (params, first, second, largest), gradients, numbers, *options)
 
 
-def adagrad(params: Any, gradients: Any, total: Any, numbers: Any, eps: float, weight_decay: float) -> None:
+def adagrad(params: Any, gradients: Gradients, total: Any, numbers: Any, eps: float, weight_decay: float) -> None:
     """A step of Adagrad."""
-    _update("adagrad", "", (params, gradients, total), numbers, float(eps), float(weight_decay))
+    _update("adagrad", "", (params, total), gradients, numbers, float(eps), float(weight_decay))
 
 
 def adadelta(
-    params: Any, gradients: Any, square: Any, delta: Any, numbers: Any, rho: float, eps: float, weight_decay: float
+    params: Any,
+    gradients: Gradients,
+    square: Any,
+    delta: Any,
+    numbers: Any,
+    rho: float,
+    eps: float,
+    weight_decay: float,
 ) -> None:
     """A step of Adadelta."""
     options = (float(rho), float(eps), float(weight_decay))
-    _update("adadelta", "", (params, gradients, square, delta), numbers, *options)
+    _update("adadelta", "", (params, square, delta), gradients, numbers, *options)
 
 
 def radam(
     params: Any,
-    gradients: Any,
+    gradients: Gradients,
     first: Any,
     second: Any,
     numbers: Any,
@@ -141,15 +184,16 @@ def radam(
 ) -> None:
     """A step of RAdam, for which ``prepare`` needs ``rectify``."""
     options = (float(betas[0]), float(betas[1]), float(eps), float(weight_decay))
-    _update("radam", "", (params, gradients, first, second), numbers, *options)
+    _update("radam", "", (params, first, second), gradients, numbers, *options)
 
 
-def _in_parts(name: str, arrays: Sequence[Any], types: str, rest: Callable[[int], Sequence[Any]]) -> int:
-    """Launch a kernel over the parts of contiguous arrays, 32 of one dtype at a time.
+def _in_parts(name: str, arrays: Sequence[Any], types: str, *rest: Any, sums: Any = None) -> int:
+    """Launch a kernel over the parts of contiguous arrays, those of one dtype together.
 
     Args:
         types: the template's arguments after dtype and width.
-        rest: the arguments after the arrays, of a launch whose first part has a number.
+        rest: the arguments after the arrays.
+        sums: another such argument, an array with an element for each part.
 
     Returns:
         The number of parts.
@@ -157,16 +201,12 @@ def _in_parts(name: str, arrays: Sequence[Any], types: str, rest: Callable[[int]
     count = 0
     by_dtype: dict[str, list[Any]] = {}
     for array in arrays:
-        if array.size:
-            by_dtype.setdefault(array.dtype.name, []).append(array)
+        by_dtype.setdefault(array.dtype.name, []).append(array)
     for dtype, those in by_dtype.items():
-        for chosen in (those[k : k + _TOGETHER] for k in range(0, len(those), _TOGETHER)):
-            across = width(chosen[0].dtype, alignment(*chosen))
-            pairs = [each for array in chosen for each in (array, np.int64(array.size))]
-            pairs += [NULL, np.int64(0)] * (_TOGETHER - len(chosen))
-            grid = sum(-(-array.size // _PART) for array in chosen)
-            expression = f"{name}<{C_TYPES[dtype]}, {across}, {types}>"
-            run("optim", expression, grid, THREADS, *pairs, *rest(count))
+        expression = f"{name}<{C_TYPES[dtype]}, {width(those[0].dtype, alignment(*those))}, {types}>"
+        for parts, grid in _parted([(array, 0) for array in those], _PART):
+            more = () if sums is None else (sums[count:],)
+            run("optim", expression, grid, THREADS, parts, np.int64(_PART), *rest, *more)
             count += grid
     return count
 
@@ -185,7 +225,7 @@ def norm(arrays: Sequence[Any], p: float, dtype: np.dtype) -> Any:
     arrays = [xp.ascontiguousarray(_dense(a)) for a in arrays]
     parts = xp.empty(sum(-(-a.size // _PART) for a in arrays) or 1, np.float64)
     out = xp.empty((), dtype)
-    count = _in_parts("norm_parts", arrays, str(kind), lambda start: (parts[start:],))
+    count = _in_parts("norm_parts", arrays, str(kind), sums=parts)
     run("optim", f"norm_total<{C_TYPES[dtype.name]}, {kind}>", 1, THREADS, parts, np.int32(count), out)
     return out
 
@@ -211,5 +251,5 @@ def rescale(
         elif array.size:
             left.append(array)
     rest = (_pointer(scale), _pointer(norm), float(longest), _pointer(found_inf))
-    _in_parts("rescale", [*taken.values()], "float" if norm is None else C_TYPES[norm.dtype.name], lambda start: rest)
+    _in_parts("rescale", [*taken.values()], "float" if norm is None else C_TYPES[norm.dtype.name], *rest)
     return left

@@ -125,6 +125,9 @@ class Function:
         held = [self._argument(k, value) for k, value in enumerate(args)]
         pointers = (ctypes.c_void_p * len(held))(*[array.ctypes.data for array in held])
         blocks = [array._memory for array in args if isinstance(getattr(array, "_memory", None), memory.Memory)]
+        for value in args:
+            if isinstance(value, np.ndarray):
+                blocks += memory.blocks_at(value.tobytes())
         watched = [weakref.ref(block) for block in blocks]
         buffers = [block.buffer for block in blocks]
         del blocks  # as on a device, a graph keeps no memory from being freed

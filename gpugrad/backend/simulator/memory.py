@@ -77,6 +77,16 @@ LIVE: weakref.WeakSet[Memory] = weakref.WeakSet()
 """All blocks in use."""
 
 
+def blocks_at(data: bytes) -> list[Memory]:
+    """The blocks that the addresses in a struct, given as its bytes, point into."""
+    words = np.unique(np.frombuffer(data[: len(data) // 8 * 8], np.uint64))
+    blocks = sorted(LIVE, key=lambda block: block.ptr)
+    starts = np.array([block.ptr for block in blocks], np.uint64)
+    places = np.searchsorted(starts, words, "right") - 1
+    found = [(blocks[k], int(word)) for k, word in zip(places.tolist(), words, strict=True) if k >= 0]
+    return [block for block, word in dict(found).items() if word < block.ptr + block.size]
+
+
 class _Sanitizer(NamedTuple):
     poison: Callable[[int, int], None]
     unpoison: Callable[[int, int], None]
