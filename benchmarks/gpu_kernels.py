@@ -74,19 +74,27 @@ def _softmax_backward(env: Env, *shape: int) -> Call:
     return env.gradient(lambda x: env.F.softmax(x, -1), env.randn(*shape, grad=True))
 
 
-def _cross_entropy(env: Env, rows: int, classes: int) -> Call:
+def _cross_entropy(env: Env, *shape: int, smoothing: float = 0.0) -> Call:
     """The loss and, as by ``backward``, its gradient."""
-    x, target = env.randn(rows, classes, grad=True), env.ints(classes, rows)
-    f = env.wrap(lambda x, target: env.F.cross_entropy(x, target))
+    x, target = env.randn(*shape, grad=True), env.ints(shape[1], shape[0], *shape[2:])
+    f = env.wrap(lambda x, target: env.F.cross_entropy(x, target, label_smoothing=smoothing))
     return lambda: env.lib.autograd.grad(f(x, target), x)
 
 
-def _cross_entropy_kernel(env: Env, rows: int, classes: int) -> Call:
+def _cross_entropy_kernel(env: Env, *shape: int, smoothing: float = 0.0) -> Call:
     """What gpugrad's kernels do by themselves; others are timed with the graph around them."""
     if env.fused is None:
-        return _cross_entropy(env, rows, classes)
-    x, target = env.randn(rows, classes)._data, env.ints(classes, rows)._data
-    return lambda: env.fused.softmax.cross_entropy(x, target, None, -100, "mean", 0.0, True)
+        return _cross_entropy(env, *shape, smoothing=smoothing)
+    x, target = env.randn(*shape)._data, env.ints(shape[1], shape[0], *shape[2:])._data
+    return lambda: env.fused.softmax.cross_entropy(x, target, None, -100, "mean", smoothing, True)
+
+
+def _smoothed(env: Env, *shape: int) -> Call:
+    return _cross_entropy_kernel(env, *shape, smoothing=0.1)
+
+
+def _logsumexp_backward(env: Env, *shape: int) -> Call:
+    return env.gradient(lambda x: env.lib.logsumexp(x, -1), env.randn(*shape, grad=True))
 
 
 def _layer_norm(env: Env, *shape: int) -> Call:
@@ -134,6 +142,11 @@ def _bias_gelu(env: Env, *shape: int) -> Call:
 
 def _dropout_residual(env: Env, *shape: int) -> Call:
     x, residual = env.randn(*shape), env.randn(*shape)
+    if env.fused is not None:
+        # What transformer layers call; a captured step makes one kernel of the sum as it is.
+        from gpugrad.ops.dropout import drop_and_add
+
+        return lambda: drop_and_add(x, residual, 0.1, True)
     f = env.wrap(lambda x, residual: residual + env.F.dropout(x, 0.1))
     return lambda: f(x, residual)
 
@@ -224,8 +237,11 @@ KERNELS = {
     "cross_entropy_long": Kernel(
         f"cross-entropy with its gradient, {_MANY(_LONG[1])}", _cross_entropy_kernel, _LONG, 2, 0.9
     ),
+    "cross_entropy_smoothed": Kernel("cross-entropy with label smoothing", _smoothed, _ROWS, 2),
+    "cross_entropy_images": Kernel("cross-entropy of images", _cross_entropy_kernel, _IMAGES, 2),
     "cross_entropy_backward": Kernel(f"cross_entropy and backward, {_MANY(_ROWS[1])}", _cross_entropy, _ROWS, 2),
     "softmax_backward": Kernel("softmax, backward", _softmax_backward, _ROWS, 3),
+    "logsumexp_backward": Kernel("logsumexp, backward", _logsumexp_backward, _ROWS, 2),
     "log_softmax": Kernel("log-softmax", _log_softmax, _ROWS, 2),
     "rms_norm": Kernel("RMS norm", _rms_norm, _ROWS, 2),
     # A channel does not fit on the chip, so its input is read twice: for the statistics and for the result.
