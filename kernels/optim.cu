@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(256, 4)
     T* const buffers[] = {sums};
     step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
         s[0] += g * g;
-        return lr * quotient(g, sqrt(s[0]) + eps);
+        return lr * quotient(g, root(s[0]) + eps);
     });
 }
 
@@ -263,7 +263,7 @@ __global__ void __launch_bounds__(256, 4)
     T* const buffers[] = {squares, deltas};
     step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
         s[0] = rho * s[0] + rest * g * g;
-        const A delta = quotient(sqrt(s[1] + eps), sqrt(s[0] + eps)) * g;
+        const A delta = quotient(root(s[1] + eps), root(s[0] + eps)) * g;
         s[1] = rho * s[1] + rest * delta * delta;
         return lr * delta;
     });
@@ -281,7 +281,7 @@ __global__ void __launch_bounds__(256, 4)
     step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
         s[0] += new1 * (g - s[0]);
         s[1] = old2 * s[1] + new2 * g * g;
-        return step_size * (adapts ? quotient(s[0], sqrt(s[1]) + eps) : s[0]);
+        return step_size * (adapts ? quotient(s[0], root(s[1]) + eps) : s[0]);
     });
 }
 
