@@ -69,8 +69,11 @@ class Recording:
 
     def record(self, work: Callable[[], T]) -> T:
         """Call ``work``, which only records what it gives the device to do; returns its result."""
+        from . import gemm
+
         xp = cuda.cupy()
         with on(self.device):
+            gemm.prepare()
             cuda.synchronize()
             place = xp.zeros(2, np.uint64)
             stream = xp.cuda.Stream(non_blocking=True)
