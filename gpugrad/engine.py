@@ -35,6 +35,8 @@ class _Modes(threading.local):
     anomaly = False
     # Where backward notes the leaves it adds to, with the gradients they had, while it is recorded to be run again.
     leaves: list[tuple[Any, Any]] | None = None
+    one: Any = None
+    """The gradient of 1 that the backward going on started from, if it is such a one and frees the graph."""
     watch: Callable[[Any], None] | None = None
     """Called with each node that is made."""
 
@@ -345,6 +347,16 @@ def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
             grad._bump()
 
 
+def take(found: dict[tuple[Any, int], Gradient], edge: tuple[Any, int]) -> Any:
+    """Remove a raw gradient that ``run`` has found; in a buffer of its own, a new one if others refer to this."""
+    gradient = found.pop(edge)
+    if gradient.__class__ is not np.ndarray:
+        gradient = lazy.settled(gradient)
+    if _references(gradient) > _SOLE_OWNER or gradient.base is not None or not gradient.flags.c_contiguous:
+        return copy(gradient)
+    return gradient
+
+
 def _reachable(roots: list[Any], targets: set[Any]) -> set[Any]:
     """The nodes and leaves on a path from a root to a target."""
     consumers: dict[Any, list[Any]] = {}
@@ -391,6 +403,7 @@ def _complete(node: Any, slot: int, gradient: Any, taped: bool) -> Any:
     """Run the hooks of one output (or leaf) on its complete gradient, and keep it if it was asked for."""
     hooks = node.hooks.get(slot) if isinstance(node, Node) and node.hooks else getattr(node, "_hooks", None)
     if hooks:
+        modes.one = None  # they may change what they are given
         for hook in list(hooks.values()):
             with (enable_grad if taped else no_grad)():
                 answer = hook(gradient if taped else Arithmetic.taped.constant(gradient))

@@ -631,13 +631,16 @@ def _walk(outputs: Any, gradients: Any, retain_graph: Any, create_graph: bool, t
             )
         roots.append((*_edge(output), _starting_gradient(output, gradient, create_graph)))
     retain = create_graph if retain_graph is None else retain_graph
-    before, engine.modes.grad = engine.modes.grad, create_graph
+    modes = engine.modes
+    before = modes.grad, modes.one
+    modes.grad = create_graph
+    modes.one = roots[0][2] if gradients == [None] and not retain and not create_graph else None
     token = hush()
     try:
         return engine.run(roots, retain_graph=retain, taped=create_graph, targets=targets)
     finally:
         unhush(token)
-        engine.modes.grad = before
+        modes.grad, modes.one = before
 
 
 def backward(
@@ -711,9 +714,14 @@ def grad(
     edges = [_edge(t) for t in inputs]
     found = _walk(outputs, grad_outputs, retain_graph, create_graph, edges, "grad")
     answers: list[Any] = []
+    given: dict[Any, Any] = {}
     for t, edge in zip(inputs, edges, strict=True):
-        gradient = found.get(edge)
-        if gradient is None:
+        gradient = None
+        if edge in found:
+            gradient = given[edge] = found[edge] if create_graph else engine.take(found, edge)
+        elif edge in given:
+            gradient = engine.copy(given[edge])
+        else:
             if materialize_grads:
                 with beside(t._data):
                     gradient = module_of(t._data).zeros(t._data.shape, t.dtype)
@@ -723,8 +731,7 @@ def grad(
                     "One of the differentiated Tensors appears to not have been used in the graph. "
                     "Set allow_unused=True if this is the desired behavior."
                 )
-        # The walk lends its buffers, and no two tensors may share one.
-        answers.append(gradient if create_graph or gradient is None else Tensor._wrap(engine.copy(gradient)))
+        answers.append(gradient if create_graph or gradient is None else Tensor._wrap(gradient))
     return tuple(answers)
 
 

@@ -23,7 +23,9 @@ __device__ inline Block philox(u64 counter, u64 seed) {
     return {{c0, c1, c2, c3}};
 }
 
-// The k-th 32-bit half of a block, low halves first.
+// The k-th 32-bit half of a block, low halves first. Not by an index, which would put the block into local memory where
+// k is not known at compile time.
 __device__ inline u32 half_word(const Block& block, int k) {
-    return (u32)(block.word[k / 2] >> (32 * (k % 2)));
+    const u64 low = k < 2 ? block.word[0] : block.word[1], high = k < 6 ? block.word[2] : block.word[3];
+    return (u32)((k < 4 ? low : high) >> (32 * (k % 2)));
 }

@@ -185,114 +185,280 @@ __global__ void __launch_bounds__(G, 1024 / G) softmax_slope_long(const T* __res
     }
 }
 
-// Cross-entropy of rows of logits with one class each: the loss of each row, and (where `gradient` is not null) the
-// gradient of the logits for a loss of gradient 1 that is not yet divided by the sum of the weights: both from
-// one read of the logits. A row whose class is `ignored` has loss and gradient 0; a class there is none of gives NaN.
+// Cross-entropy of logits with one class for each row: the loss of each row, and (where `gradient` is not null) the
+// gradient of the logits, both from one read of the logits. `totals` holds what a mean is divided by, the sum of the
+// targets' weights, and the sum of all classes' weights. Known before, they let the gradient be written as it will be
+// used. Only float16 holds it undivided: its small numbers must still meet the scale of the loss.
 template <class T>
+constexpr bool is_divided_later = false;
+template <>
+constexpr bool is_divided_later<__half> = true;
+
+// The weight of a class; NaN for one that there is none of.
+template <class A>
+__device__ __forceinline__ A weight_of(i64 target, const A* weights, i64 columns) {
+    if (target < 0 || target >= columns) return __int_as_float(0x7fffffff);
+    return weights ? weights[target] : A(1);
+}
+
+// What a row's target makes of its logits. With SMOOTH a share of the target is spread evenly over the classes, whose
+// losses have their own weights. An ignored row has loss and gradient 0, whatever it holds.
+template <class T, bool SMOOTH>
 struct Choice {
     typedef wide<T> A;
-    A weight;
+    const A* weights;
+    A chosen = 0, even = 0, all = 0;  // the factors of the target's logarithm, of each one, and of all together
+    A scale;
     int column;  // -1 for none
+    bool counts;
 
-    __device__ __forceinline__ Choice(i64 target, const A* weights, i64 columns, i64 ignored) {
-        const bool valid = target >= 0 && target < columns;
-        column = valid && target != ignored ? (int)target : -1;
-        if (target == ignored) weight = 0;
-        else if (!valid) weight = __int_as_float(0x7fffffff);
-        else weight = weights ? weights[target] : A(1);
+    __device__ __forceinline__ Choice(i64 target, const A* weights, const A* totals, i64 columns, i64 ignored,
+                                      A smoothing, bool mean)
+        : weights(weights), scale(mean ? 1 / totals[0] : A(1)), counts(target != ignored) {
+        column = counts && target >= 0 && target < columns ? (int)target : -1;
+        if (!counts) return;
+        all = chosen = weight_of(target, weights, columns);
+        if (SMOOTH) {
+            chosen *= 1 - smoothing;
+            even = smoothing / columns;
+            all = chosen + even * (weights ? totals[1] : (A)columns);
+        }
     }
-    // 0 for an ignored row, whatever it holds.
-    __device__ __forceinline__ A loss(const Exponentials<T, false>& e, const T* row) const {
-        if (weight == 0) return 0;
-        return weight * (log(e.sum) + e.largest - (column < 0 ? A(0) : (A)row[column]));
+    __device__ __forceinline__ static A spread(A x, const A* weights, i64 column) {
+        return SMOOTH && weights ? x * weights[column] : x;
+    }
+    // `logit` is the target's, `rest` the weighted sum of all of them less the largest. Where no row counts, the mean
+    // is 0 / 0.
+    __device__ __forceinline__ A loss(const Exponentials<T, false>& e, A logit, A rest) const {
+        if (!counts) return 0 * scale;
+        A found = chosen * (log(e.sum) + e.largest - logit);
+        if (SMOOTH) found += (all - chosen) * log(e.sum) - even * rest;
+        return found * scale;
     }
 };
 
-template <class T>
+template <class T, bool SMOOTH>
 struct ClassGradient {
     typedef wide<T> A;
-    A largest, scale, weight;
-    __device__ __forceinline__ ClassGradient(const Exponentials<T, false>& e, A weight)
-        : largest(e.largest), scale(quotient(weight, e.sum)), weight(weight) {}
-    __device__ __forceinline__ A operator()(A x, bool chosen) const {
-        return weight == 0 ? A(0) : exponential<T>(x - largest) * scale - (chosen ? weight : A(0));
+    const A* weights;
+    A largest, factor, chosen, even;
+    int column;
+    bool counts;
+    __device__ __forceinline__ ClassGradient(const Exponentials<T, false>& e, const Choice<T, SMOOTH>& choice)
+        : weights(choice.weights), largest(e.largest), column(choice.column), counts(choice.counts) {
+        const A scale = is_divided_later<T> && isfinite(choice.scale) ? A(1) : choice.scale;
+        factor = quotient(choice.all * scale, e.sum);
+        chosen = choice.chosen * scale;
+        even = choice.even * scale;
+    }
+    __device__ __forceinline__ A operator()(A x, i64 at) const {
+        if (!counts) return 0;
+        const A slope = exponential<T>(x - largest) * factor - (at == column ? chosen : A(0));
+        return SMOOTH ? slope - Choice<T, SMOOTH>::spread(even, weights, at) : slope;
     }
 };
 
-template <class T, int V, int N, int G>
+template <class T, int V, int N, int G, bool SMOOTH>
 __global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     cross_entropy(const T* __restrict__ input, const i64* __restrict__ target, const wide<T>* __restrict__ weights,
-                  i64 ignored, wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 rows, int columns) {
+                  const wide<T>* __restrict__ totals, i64 ignored, wide<T> smoothing, bool mean,
+                  wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 rows, int columns) {
     typedef wide<T> A;
     const i64 at = row_of_group<G>();
     const int length = at < rows ? columns : 0;
     Row<T, V, N, G> row;
     row.read(input + at * columns, length);
     const Exponentials<T, false> e = exponentials<false>(row, length);
+    A rest = 0;
+    if (SMOOTH) {
+        row.each(length, [&](A x, int k, int i) {
+            rest += Choice<T, SMOOTH>::spread(x - e.largest, weights, row.column(k) + i);
+        });
+        rest = across<G>(rest, Plus());
+    }
     if (!length) return;
-    const Choice<T> choice(target[at], weights, columns, ignored);
-    if (threadIdx.x % G == 0) losses[at] = choice.loss(e, input + at * columns);
+    const Choice<T, SMOOTH> choice(target[at], weights, totals, columns, ignored, smoothing, mean);
+    if (threadIdx.x % G == 0) {
+        const A logit = choice.column < 0 ? A(0) : (A)input[at * columns + choice.column];
+        losses[at] = choice.loss(e, logit, rest);
+    }
     if (!gradient) return;
-    const ClassGradient<T> slope(e, choice.weight);
-    row.write(gradient + at * columns, length,
-              [&](A x, int k, int i) { return slope(x, row.column(k) + i == choice.column); });
+    const ClassGradient<T, SMOOTH> slope(e, choice);
+    row.write(gradient + at * columns, length, [&](A x, int k, int i) { return slope(x, row.column(k) + i); });
 }
 
-template <class T, int V, int G>
+template <class T, int V, int G, bool SMOOTH>
 __global__ void __launch_bounds__(G, 1024 / G)
     cross_entropy_long(const T* __restrict__ input, const i64* __restrict__ target,
-                       const wide<T>* __restrict__ weights, i64 ignored, wide<T>* __restrict__ losses,
-                       T* __restrict__ gradient, i64 columns) {
+                       const wide<T>* __restrict__ weights, const wide<T>* __restrict__ totals, i64 ignored,
+                       wide<T> smoothing, bool mean, wide<T>* __restrict__ losses, T* __restrict__ gradient,
+                       i64 columns) {
     typedef wide<T> A;
     constexpr int N = sizeof(T) == 8 ? 2 : 4;
     input += blockIdx.x * columns;
     const Exponentials<T, false> e = exponentials_of_long<false, V, G>(input, columns);
-    const Choice<T> choice(target[blockIdx.x], weights, columns, ignored);
-    if (threadIdx.x == 0) losses[blockIdx.x] = choice.loss(e, input);
-    if (!gradient) return;
-    gradient += blockIdx.x * columns;
-    const ClassGradient<T> slope(e, choice.weight);
-    for (i64 start = (columns - 1) / (N * G * V) * (N * G * V); start >= 0; start -= N * G * V) {
-        const int rest = (int)(columns - start < N * G * V ? columns - start : N * G * V);
-        Row<T, V, N, G> part;
-        part.read(input + start, rest);
-        part.write(gradient + start, rest,
-                   [&](A x, int k, int i) { return slope(x, start + part.column(k) + i == choice.column); });
+    const Choice<T, SMOOTH> choice(target[blockIdx.x], weights, totals, columns, ignored, smoothing, mean);
+    const ClassGradient<T, SMOOTH> slope(e, choice);
+    A rest = 0;
+    if (SMOOTH || gradient) {
+        gradient = gradient ? gradient + blockIdx.x * columns : gradient;
+        for (i64 start = (columns - 1) / (N * G * V) * (N * G * V); start >= 0; start -= N * G * V) {
+            const int length = (int)(columns - start < N * G * V ? columns - start : N * G * V);
+            Row<T, V, N, G> part;
+            part.read(input + start, length);
+            if (SMOOTH) {
+                part.each(length, [&](A x, int k, int i) {
+                    rest += Choice<T, SMOOTH>::spread(x - e.largest, weights, start + part.column(k) + i);
+                });
+            }
+            if (gradient) {
+                part.write(gradient + start, length,
+                           [&](A x, int k, int i) { return slope(x, start + part.column(k) + i); });
+            }
+        }
     }
+    if (SMOOTH) rest = across<G>(rest, Plus());
+    if (threadIdx.x == 0) losses[blockIdx.x] = choice.loss(e, choice.column < 0 ? A(0) : (A)input[choice.column], rest);
 }
 
-// The sum or mean of the rows' losses, and what the gradient is to be multiplied by: 1, or 1 over the sum of the
-// weights. One block, in a fixed order: 12 bytes a row are little beside the logits.
-template <class T>
-__global__ void __launch_bounds__(1024)
-    cross_entropy_total(const wide<T>* __restrict__ losses, const i64* __restrict__ target,
-                        const wide<T>* __restrict__ weights, i64 ignored, i64 rows, i64 columns, bool mean,
-                        T* __restrict__ out, wide<T>* __restrict__ factor) {
+// The same for logits (N, C, length): the classes of one place lie `length` apart. A block of 256 threads works on
+// `lanes` times V neighbouring places, the classes of which are dealt out to 256 / lanes threads (a power of two), four
+// at a time. They are read twice, the second time mostly from the L1 or L2 cache.
+template <class T, int V, bool SMOOTH>
+__global__ void __launch_bounds__(256, 4)
+    cross_entropy_columns(const T* __restrict__ input, const i64* __restrict__ target,
+                          const wide<T>* __restrict__ weights, const wide<T>* __restrict__ totals, i64 ignored,
+                          wide<T> smoothing, bool mean, wide<T>* __restrict__ losses, T* __restrict__ gradient,
+                          i64 places, int columns, i64 length, int lanes) {
     typedef wide<T> A;
-    A loss = 0, weight = 0;
-    for (i64 row = threadIdx.x; row < rows; row += 1024) {
-        loss += losses[row];
-        if (mean) weight += Choice<T>(target[row], weights, columns, ignored).weight;
+    constexpr int U = 4;
+    __shared__ A tops[V][256], sums[V][256];
+    const int thread = threadIdx.x, lane = thread % lanes, share = thread / lanes, shares = 256 / lanes;
+    const i64 at = ((i64)blockIdx.x * lanes + lane) * V;
+    // Threads without a place take part in the barriers all the same.
+    const int classes = at < places ? columns : 0;
+    const i64 start = at / length * columns * length + at % length;
+    input += start;
+    gradient = gradient ? gradient + start : gradient;
+
+    Exponentials<T, false> found[V];
+    for (int first = share; first < classes; first += U * shares) {
+        Pack<T, V> pack[U];
+#pragma unroll
+        for (int u = 0; u < U; ++u)
+            if (first + u * shares < classes) pack[u] = load<V>(input + (first + u * shares) * length);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            A largest = -infinity();
+#pragma unroll
+            for (int u = 0; u < U; ++u) {
+                if (first + u * shares < classes && (A)pack[u].value[v] > largest) largest = (A)pack[u].value[v];
+            }
+            found[v].raise(largest);
+#pragma unroll
+            for (int u = 0; u < U; ++u)
+                if (first + u * shares < classes) found[v].add((A)pack[u].value[v]);
+        }
     }
-    loss = across<1024>(loss, Plus());
-    if (mean) weight = across<1024>(weight, Plus());
-    if (threadIdx.x == 0) {
-        *out = (T)(mean ? loss / weight : loss);
-        *factor = mean ? 1 / weight : A(1);
+    for (int near = shares; near; near /= 2) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            if (near < shares && share < near) {
+                Exponentials<T, false> other;
+                other.largest = tops[v][thread + near * lanes];
+                other.sum = sums[v][thread + near * lanes];
+                found[v] = Merge()(found[v], other);
+            }
+            if (share < near) {
+                tops[v][thread] = found[v].largest;
+                sums[v][thread] = found[v].sum;
+            }
+        }
+        __syncthreads();
+    }
+    A rest[V] = {};
+    if ((SMOOTH || gradient) && share < classes) {
+        for (int first = (classes - 1 - share) / (U * shares) * (U * shares) + share; first >= 0;
+             first -= U * shares) {
+            Pack<T, V> pack[U];
+#pragma unroll
+            for (int u = 0; u < U; ++u)
+                if (first + u * shares < classes) pack[u] = load<V>(input + (first + u * shares) * length);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                Exponentials<T, false> e;
+                e.largest = tops[v][lane];
+                e.sum = sums[v][lane];
+                const ClassGradient<T, SMOOTH> slope(
+                    e, Choice<T, SMOOTH>(target[at + v], weights, totals, columns, ignored, smoothing, mean));
+#pragma unroll
+                for (int u = 0; u < U; ++u) {
+                    const int column = first + u * shares;
+                    if (column < classes) {
+                        const A x = (A)pack[u].value[v];
+                        if (SMOOTH) rest[v] += Choice<T, SMOOTH>::spread(x - e.largest, weights, column);
+                        pack[u].value[v] = (T)slope(x, column);
+                    }
+                }
+            }
+            if (gradient) {
+#pragma unroll
+                for (int u = 0; u < U; ++u)
+                    if (first + u * shares < classes) store<V>(gradient + (first + u * shares) * length, pack[u]);
+            }
+        }
+    }
+    if (SMOOTH) {
+        __shared__ A rests[V][256];
+        for (int near = shares; near; near /= 2) {
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                if (near < shares && share < near) rest[v] += rests[v][thread + near * lanes];
+                if (share < near) rests[v][thread] = rest[v];
+            }
+            __syncthreads();
+        }
+    }
+    if (share == 0 && classes) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            Exponentials<T, false> e;
+            e.largest = tops[v][lane];
+            e.sum = sums[v][lane];
+            const Choice<T, SMOOTH> choice(target[at + v], weights, totals, columns, ignored, smoothing, mean);
+            const A logit = choice.column < 0 ? A(0) : (A)input[choice.column * length + v];
+            losses[at + v] = choice.loss(e, logit, rest[v]);
+        }
     }
 }
 
-// Rows times `scale` (one number, or with `each` one for each row) and `factor` (if it is not null). With `each` there
-// are fewer than 2^32 elements.
+// The sum of the targets' weights, of `part` targets for each block.
+template <class A>
+__global__ void __launch_bounds__(1024)
+    chosen_weights(const i64* __restrict__ target, const A* __restrict__ weights, i64 ignored, i64 count, i64 columns,
+                   i64 part, A* __restrict__ out) {
+    const i64 start = blockIdx.x * part, stop = start + part < count ? start + part : count;
+    A sum = 0;
+    for (i64 at = start + threadIdx.x; at < stop; at += 1024) {
+        const i64 chosen = target[at];
+        if (chosen != ignored) sum += weight_of(chosen, weights, columns);
+    }
+    sum = across<1024>(sum, Plus());
+    if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
+// Rows times `scale` (one number, or with `each` one for each row), divided by `divisor` (if it is not null), unless
+// that is 0. With `each` there are fewer than 2^32 elements.
 template <class T, int V>
 __global__ void __launch_bounds__(256, 4) scaled_rows(const T* __restrict__ input, const T* __restrict__ scale,
-                                                   const wide<T>* __restrict__ factor, T* __restrict__ out, i64 size,
+                                                   const wide<T>* __restrict__ divisor, T* __restrict__ out, i64 size,
                                                    u32 columns, bool each) {
     typedef wide<T> A;
+    const A factor = divisor && *divisor != 0 ? 1 / *divisor : A(1);
     over<V, 4, 256>(size, [&](i64 at, auto width) {
         constexpr int W = decltype(width)::value;
         const Pack<T, W> x = load<W>(input + at);
-        const A by = (A)scale[each ? (u32)at / columns : 0] * (factor ? *factor : A(1));
+        const A by = (A)scale[each ? (u32)at / columns : 0] * factor;
         Pack<T, W> y;
 #pragma unroll
         for (int i = 0; i < W; ++i) y.value[i] = (T)((A)x.value[i] * by);

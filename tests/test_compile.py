@@ -113,13 +113,16 @@ def softmax():
             long = "" if is_short(template) else "_long"
             yield f"softmax{long}<{c}, {template}, false>"
             yield f"logsumexp{long}<{c}, {template}>"
-            yield f"cross_entropy{long}<{c}, {template}>"
+            yield from (f"cross_entropy{long}<{c}, {template}, {flag}>" for flag in FLAGS)
         for template in templates(dtype, 2):
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, false>"
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, true>"
         yield f"softmax<{c}, {templates(dtype)[0]}, true>"
-        yield f"cross_entropy_total<{c}>"
-        yield from (f"scaled_rows<{c}, {width}>" for width in widths(dtype))
+        for width in widths(dtype):
+            places = 1 if dtype == "float64" else min(width, 2)
+            yield from (f"cross_entropy_columns<{c}, {places}, {flag}>" for flag in FLAGS)
+            yield f"scaled_rows<{c}, {width}>"
+    yield from (f"chosen_weights<{c}>" for c in ("float", "double"))
 
 
 def widths(dtype):
@@ -258,6 +261,19 @@ def test_a_generated_chain_compiles(name, architecture):
     )
     code, _ = pointwise._source(chain, layout)
     check_usage(usage("fused.cu", code, ["fused"], architecture))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_chain_with_a_dropout_compiles(name):
+    ml_dtypes = pytest.importorskip("ml_dtypes") if name == "bfloat16" else None
+    dtype, word = np.dtype(ml_dtypes.bfloat16) if ml_dtypes else np.dtype(name), np.dtype("uint64")
+    nodes = [pointwise.Node("input", (), (k,), d) for k, d in enumerate((dtype, dtype, word, word))]
+    nodes += [pointwise.Node("dropout", (0, 2, 3), (0, 1 << 31, 2.0), dtype), pointwise.Node("add", (4, 1), (), dtype)]
+    chain = pointwise.fuse(nodes, (5,))._chain
+    array, number = ((64,), (dtype.itemsize,), dtype.itemsize, 16), ((), (), 8, 16)
+    for most in (8, 1):
+        code, _ = pointwise._source(chain, pointwise._layout((64,), [array, array, number, number], most))
+        check_usage(usage("fused.cu", code, ["fused"], ARCHITECTURES[0]))
 
 
 def calls(name, dtype):

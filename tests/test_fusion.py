@@ -193,6 +193,102 @@ def test_a_residual_block(cuda):
     check(step, randn(4, 8), launches=60, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (3, 40), (2, 3, 16), (1,), ()])
+def test_a_residual_with_dropout_is_one_kernel_each_way(cuda, kernels, shape):
+    """With a bias too, in rows that are and are not multiples of what is drawn at once."""
+
+    def step(h, x, bias):
+        leaves = [t.detach().requires_grad_() for t in (h, x, bias)]
+        out = leaves[1] + F.dropout(leaves[0] + leaves[2], 0.25)
+        out.backward(x)
+        return out, *[leaf.grad for leaf in leaves]
+
+    inputs = randn(*shape), randn(*shape, seed=1), randn(*shape[-1:], seed=2)
+    gg.manual_seed(0)
+    expected = arrays_of(step(*[t.cpu() for t in inputs]))
+    found, _ = captured(step, *inputs)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(b, a, **ROUNDED)
+    # Forward; backward of what is dropped, and the sum over rows for the bias.
+    assert len(kernels) == 2
+    check(step, *inputs, launches=6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_dropout_of_other_dtypes(cuda, kernels, dtype):
+    near = {"float64": 1e-12, "float16": 4e-3, "bfloat16": 4e-2}[dtype]
+    inputs = [randn(3, 11, seed=k, dtype=dtype) for k in range(2)]
+    check(
+        lambda h, x: gradients(lambda h, x: x + F.dropout(F.silu(h), 0.5), h, x),
+        *inputs,
+        launches=7,
+        rtol=near,
+        atol=near,
+    )
+    assert len(kernels) <= 3
+
+
+def test_dropouts_in_one_kernel_differ(cuda, kernels):
+    check(
+        lambda x: F.dropout(x, 0.5) * 4 + F.dropout(x, 0.5) * 2 + F.dropout(x, 0.25),
+        gg.ones(50, device="cuda"),
+        launches=3,
+    )
+    assert len(kernels) == 1
+
+
+def test_what_is_dropped_before_it_broadcasts(cuda, kernels):
+    """A mask is drawn for the elements there are, not for those they are repeated in."""
+
+    def function(h, x):
+        return x + F.dropout(h, 0.5), x * F.dropout(F.dropout(h, 0.5).reshape(-1, 1) * 2, 0.5)
+
+    check(function, randn(40), randn(40, 40, seed=1), launches=6)
+
+
+def test_a_dropout_that_is_needed_in_memory(cuda, kernels):
+    weight = randn(6, 6, seed=1)
+    check(lambda x: gradients(lambda x: F.dropout(F.relu(x) + 1, 0.5) @ weight, x), randn(6, 6), launches=9)
+    # A graph from outside has its place in the stream on the host.
+    gg.manual_seed(0)
+    leaf = gg.ones(40, device="cuda").requires_grad_()
+    out = F.dropout(leaf, 0.5)
+    (grad,), _ = captured(lambda: gg.autograd.grad(out.sum(), leaf, retain_graph=True))
+    assert grad.tolist() == out.tolist()
+
+
+def test_a_transformer_layer(cuda):
+    gg.manual_seed(1)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.25, batch_first=True).to(cuda)
+
+    def step(x):
+        for p in layer.parameters():
+            p.grad = None
+        out = layer(x)
+        out.square().mean().backward()
+        return [out, *[p.grad for p in layer.parameters()]]
+
+    check(step, randn(2, 5, 8), launches=120, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_over_places_and_its_gradient(cuda, kernels):
+    target = gg.tensor(np.random.default_rng(0).integers(0, 5, (3, 4)), device="cuda")
+
+    def step(x):
+        leaf = x.detach().requires_grad_()
+        loss = F.cross_entropy(leaf.transpose(1, 2), target, ignore_index=1, label_smoothing=0.1)
+        loss.backward()
+        return loss, leaf.grad
+
+    # The weights, the rows, their sum, the 1 that backward starts from, and the gradient in memory of its own.
+    check(step, randn(3, 4, 5), launches=6)
+
+
+def test_the_gradient_of_logsumexp_is_one_kernel(cuda, kernels):
+    check(lambda x: gradients(lambda x: x.logsumexp(1), x), randn(4, 9), launches=5)
+    assert kernels == [(3, 1)]
+
+
 def test_shapes_that_broadcast(cuda, kernels):
     inputs = randn(3, 1, 5), randn(4, 1, seed=1), randn(5, seed=2), randn(seed=3)
     check(lambda a, b, c, d: (a * b + c.exp()) * d - (b * 2).tanh(), *inputs, launches=1)

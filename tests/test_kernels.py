@@ -76,7 +76,7 @@ def on_device(array, unaligned=False):
     return buffer[1:].reshape(array.shape)
 
 
-def close(found, expected, dtype, factor=1.0):
+def close(found, expected, dtype, factor=1.0, least=1e-30):
     expected = np.asarray(expected, np.float64)
     found = found.get()
     assert found.shape == expected.shape
@@ -86,7 +86,7 @@ def close(found, expected, dtype, factor=1.0):
         assert np.array_equal(np.isnan(found), np.isnan(expected))
         inside = np.isfinite(expected)
         assert np.array_equal(found[~inside], expected[~inside], equal_nan=True)
-        largest = max(np.abs(expected[inside]).max(initial=0.0), 1e-30)
+        largest = max(np.abs(expected[inside]).max(initial=0.0), least)
         error = np.abs(found - expected)[inside].max(initial=0.0) / largest
     assert error <= TOLERANCES[dtype.name] * factor
 
@@ -159,43 +159,249 @@ def test_rows_of_infinities_and_nan(together):
         close(total, reference("logsumexp", array, (1,), True), array.dtype)
 
 
-def entropy(array, target, weight, reduction, g):
+def entropy(array, target, weight, reduction, smoothing, g, ignore_index=1):
     x = gg.tensor(array.astype(np.float64), requires_grad=True)
     w = None if weight is None else gg.tensor(weight.astype(np.float64))
-    loss = gg.nn.functional.cross_entropy(x, gg.tensor(target), w, ignore_index=1, reduction=reduction)
+    loss = gg.nn.functional.cross_entropy(
+        x, gg.tensor(target), w, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing
+    )
     loss.backward(gg.tensor(g.astype(np.float64)))
     return loss.detach().numpy(), x.grad.numpy()
 
 
-def test_cross_entropy_and_its_gradient(dtype, together):
+def logits(dtype):
+    """Shapes of logits (N, C, ...), and whether the classes of a place lie side by side in memory."""
+    if dtype == np.float32:
+        yield from ((shape, False) for shape in lengths(dtype))
+        yield from (((2, 1, 5), False), ((3, 21, 2, 4), False), ((2, 70, 33), False), ((1, 1003, 6), False))
+        yield from (((2, 300, 260), False), ((3, 21, 2, 4), True), ((2, 1003, 3), True), ((1, 9000, 2), True))
+    else:
+        yield from (((33, 10), False), ((2, 1003), False), ((1, 40001), False))
+        yield from (((3, 21, 2, 4), False), ((2, 70, 33), False), ((3, 21, 2, 4), True))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_and_its_gradient(dtype, smoothing, together):
     cases, inputs = [], []
-    sizes = [(7, 10), (5, 1003), (2, 40001)]
-    for (count, classes), how in itertools.product(sizes, ("mean", "sum", "none")):
-        array = values((count, classes), dtype, scale=3.0)
-        target = np.random.default_rng(classes).integers(0, classes, count)
-        target[-1] = 1
-        weight = values((classes,), dtype, shift=3.0) ** 2 if how != "sum" else None
-        g = np.asarray(values((count,), dtype) if how == "none" else 1.5, dtype)
-        cases.append((array, target, weight, how, g))
-        inputs.append([None if a is None or isinstance(a, str) else on_device(a) for a in cases[-1]])
+    for k, (shape, is_last) in enumerate(logits(dtype)):
+        how = ("mean", "sum", "none")[k % 3]
+        places, classes = (shape[0], *shape[2:]), shape[1]
+        array = values(shape, dtype, scale=3.0)
+        target = np.random.default_rng(classes).integers(0, classes, places)
+        target.reshape(-1)[-1] = 1
+        weight = values((classes,), dtype, shift=3.0) ** 2 if k % 2 else None
+        g = np.asarray(values(places, dtype) if how == "none" else 1.5, dtype)
+        cases.append((array, target, weight, how, smoothing, g))
+        last = np.ascontiguousarray(np.moveaxis(array, 1, -1))
+        x = cuda.cupy().moveaxis(on_device(last), -1, 1) if is_last else on_device(array)
+        inputs.append([x, *[None if a is None else on_device(a) for a in (target, weight, g)]])
 
     def work():
         outs = []
-        for (x, target, weight, _, g), case in zip(inputs, cases, strict=True):
-            loss, (slope, factor) = softmax.cross_entropy(x, target, weight, 1, case[3], True)
-            outs.append((loss, softmax.scaled_rows(slope, g, factor)))
+        for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True):
+            loss, (slope, divisor) = softmax.cross_entropy(x, target, weight, 1, how, smoothing, True)
+            alone, nothing = softmax.cross_entropy(x, target, weight, 1, how, smoothing, False)
+            assert nothing is None
+            assert slope.strides == x.strides
+            scaled = softmax.scaled_rows(slope, g, divisor)
+            outs.append((loss, alone, slope, divisor, g if scaled is NotImplemented else scaled))
         return outs
 
-    for case, (loss, gradient) in zip(cases, together(work), strict=True):
+    for case, (loss, alone, slope, divisor, gradient) in zip(cases, together(work), strict=True):
         expected = entropy(*case)
+        least = 0.1 if case[0].shape[1] == 1 else 1e-30  # then it is 0, but for rounding
         close(loss, expected[0], dtype)
-        close(gradient, expected[1], dtype, 2)
+        assert np.array_equal(loss.get(), alone.get(), equal_nan=True)
+        if gradient.shape == slope.shape:
+            close(gradient, expected[1], dtype, 2, least)
+        # As the kernel leaves it: for a loss of gradient 1.
+        *given, g = case
+        whole = slope.get() if divisor is None else (slope.get() / (divisor.get() or 1)).astype(dtype)
+        close(on_device(whole), entropy(*given, np.ones_like(g))[1], dtype, 2, least)
+
+
+def test_cross_entropy_where_no_row_counts_and_of_weights_that_are_zero():
+    x = values((4, 6), np.float32)
+    zero, some = np.zeros(6, np.float32), np.arange(6, dtype=np.float32)
+    ignored, mixed, all_there = (np.array(t) for t in ([-1] * 4, [0, -1, 3, -1], [0, 1, 2, 0]))
+    for target, weight, how in itertools.product(
+        (ignored, mixed, all_there), (None, zero, some), ("mean", "sum", "none")
+    ):
+        g = np.ones(4 if how == "none" else (), np.float32)
+        for smoothing in (0.0, 0.2):
+            expected = entropy(x, target, weight, how, smoothing, g, -1)
+            args = on_device(x), on_device(target), None if weight is None else on_device(weight)
+            loss, (slope, _) = softmax.cross_entropy(*args, -1, how, smoothing, True)
+            close(loss, expected[0], x.dtype)
+            close(slope, expected[1], x.dtype, 2)
+            places = [on_device(np.stack([a, a], -1)) for a in (x, target)]
+            loss, (slope, _) = softmax.cross_entropy(*places, args[2], -1, how, smoothing, True)
+            close(loss if how != "none" else loss[:, 0], expected[0] * (2 if how == "sum" else 1), x.dtype)
+            close(slope[..., 1], expected[1] / (2 if how == "mean" else 1), x.dtype, 2)
+
+
+def test_cross_entropy_of_many_places(together):
+    """So many that the sum of their weights is made of parts."""
+    x, target = values((1, 3, 20000), np.float32), np.random.default_rng(0).integers(0, 3, (1, 20000))
+    weight = np.array([1.0, 0.5, 3.0], np.float32)
+    given = [on_device(a) for a in (x, target, weight)]
+    loss, (slope, _) = together(lambda: softmax.cross_entropy(*given, 1, "mean", 0.1, True))
+    expected = entropy(x, target, weight, "mean", 0.1, np.ones(()))
+    close(loss, expected[0], x.dtype, 4)
+    close(slope, expected[1], x.dtype, 4)
+
+
+def test_cross_entropy_takes_targets_and_logits_as_they_come():
+    x, target = values((6, 8), np.float32), np.arange(6)
+    expected = entropy(x, target, None, "mean", 0.0, np.ones(()))
+    wide = on_device(np.repeat(x, 2, 1))[:, ::2]
+    for given in (on_device(target.astype(np.int32)), on_device(np.repeat(target.astype(np.uint8), 2))[::2]):
+        for each in (on_device(x), wide, on_device(np.ascontiguousarray(x.T)).T):
+            loss, (slope, _) = softmax.cross_entropy(each, given, None, 1, "mean", 0.0, True)
+            close(loss, expected[0], x.dtype)
+            close(slope, expected[1], x.dtype, 2)
+    assert softmax.cross_entropy(wide[:0], given[:0], None, 1, "mean", 0.0, True) is NotImplemented
+    assert softmax.cross_entropy(wide.astype(np.int64), given, None, 1, "mean", 0.0, True) is NotImplemented
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels launched since it was last cleared."""
+    names = []
+    function, compiled = kernels.function, kernels.compiled
+
+    def spy(name, kernel, *args):
+        names.append(kernel.split("<")[0])
+        return function(name, kernel, *args)
+
+    def spy_compiled(code, kernel, *args):
+        names.append(kernel)
+        return compiled(code, kernel, *args)
+
+    monkeypatch.setattr(kernels, "function", spy)
+    monkeypatch.setattr(kernels, "compiled", spy_compiled)
+    return names
+
+
+ENTROPY = ["chosen_weights", "cross_entropy", "reduce_rows"]
+
+
+def test_a_backward_from_one_makes_no_further_pass_over_the_gradient_of_logits(launched):
+    cross_entropy = gg.nn.functional.cross_entropy
+    target = gg.tensor(np.array([2, 0, 4, 1, 1, 3]), device="cuda")
+
+    def run(backward, of=lambda x: x, **options):
+        x = gg.tensor(values((6, 5), np.float32), device="cuda", requires_grad=True)
+        logits = of(x)
+        launched.clear()
+        loss = cross_entropy(logits, target, **options)
+        backward(loss, x, logits)
+        return x.grad.cpu().numpy(), list(launched)
+
+    plain, names = run(lambda loss, x, logits: loss.backward())
+    assert names == ENTROPY
+    assert run(lambda loss, x, logits: loss.backward(), reduction="sum")[1] == ENTROPY[1:]
+    found, names = run(lambda loss, x, logits: (loss + 2.0).backward())
+    assert np.array_equal(found, plain)
+    assert names == ENTROPY
+    found, names = run(lambda loss, x, logits: loss.backward(), lambda x: x.clone())
+    assert np.array_equal(found, plain)
+    assert names == ENTROPY
+
+    # Other gradients, and hooks, which may change what they are given.
+    def scaled(loss, x, logits):
+        (loss * 64.0).backward()
+
+    def given(loss, x, logits):
+        loss.backward(gg.full((), 64.0, device="cuda"))
+
+    def hooked(loss, x, logits):
+        loss.register_hook(lambda g: g.mul_(64.0))
+        loss.backward()
+
+    for backward in (scaled, given, hooked):
+        found, names = run(backward)
+        assert np.array_equal(found, plain * 64)
+        assert names == [*ENTROPY, "scaled_rows"]
+
+    # What is kept for another backward is not handed out.
+    def twice(loss, x, logits):
+        logits.register_hook(lambda g: g.mul_(2.0))
+        loss.backward(retain_graph=True)
+        x.grad.mul_(0.5)
+        first = x.grad.clone()
+        loss.backward()
+        assert x.grad.tolist() == (first * 3).tolist()
+        x.grad = first
+
+    assert np.array_equal(run(twice, lambda x: x.clone())[0], plain)
+
+    def second(loss, x, logits):
+        (gradient,) = gg.autograd.grad(loss, x, create_graph=True)
+        (gradient * gradient).sum().backward()
+
+    expected = gg.tensor(values((6, 5), np.float32), requires_grad=True)
+    second(cross_entropy(expected, target.cpu()), expected, None)
+    assert np.allclose(run(second)[0], expected.grad.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_small_gradients_of_a_loss_that_is_scaled_survive(half):
+    """In float16 a gradient that was divided by the number of rows at once would be gone."""
+    half = np.dtype(pytest.importorskip("ml_dtypes").bfloat16) if half == "bfloat16" else np.dtype(half)
+    rows = 1 << 14
+    x = gg.tensor(values((rows, 2), np.float32).astype(half), device="cuda", requires_grad=True)
+    x.data[:, 0] += 6.0
+    loss = gg.nn.functional.cross_entropy(x, gg.zeros(rows, dtype=gg.int64, device="cuda"))
+    (loss * 2.0**14).backward()
+    wide = x.detach().cpu().double().requires_grad_()
+    loss = gg.nn.functional.cross_entropy(wide, gg.zeros(rows, dtype=gg.int64)) * 2.0**14
+    loss.backward()
+    assert np.allclose(x.grad.cpu().double().numpy(), wide.grad.numpy(), rtol=0.03, atol=1e-7)
+
+
+def test_ops_on_cross_entropy_agree_with_the_cpu(launched):
+    """Label smoothing, weights and more dimensions by the kernels, also where classes are moved to their place."""
+    weight = values((7,), np.float32, shift=3.0) ** 2
+    target = np.random.default_rng(0).integers(0, 7, (3, 4))
+    for how, smoothing in itertools.product(("mean", "sum", "none"), (0.0, 0.1)):
+        grads = []
+        for device in ("cpu", "cuda"):
+            x = gg.tensor(values((3, 4, 7), np.float32), device=device, requires_grad=True)
+            w, t = gg.tensor(weight, device=device), gg.tensor(target, device=device)
+            launched.clear()
+            moved = x.transpose(1, 2)
+            options = {"ignore_index": 2, "reduction": how, "label_smoothing": smoothing}
+            for logits in (moved, moved.contiguous()):
+                gg.nn.functional.cross_entropy(logits, t, w, **options).mean().backward()
+            grads.append(x.grad.cpu().numpy())
+        assert {"cross_entropy", "cross_entropy_columns"} <= set(launched)
+        assert np.allclose(*grads, atol=1e-6)
+
+
+def test_the_gradient_of_logsumexp_is_one_kernel(launched):
+    for kind, near in (("float32", 1e-6), ("float16", 5e-4), ("bfloat16", 4e-3)):
+        if kind == "bfloat16":
+            pytest.importorskip("ml_dtypes")
+        x = values((3, 4, 5), np.float32, scale=3.0)
+        for dims, keepdim in ((-1, False), ((0, 2), True), (1, False)):
+            leaf = gg.tensor(x, device="cuda").to(getattr(gg, kind)).requires_grad_()
+            out = leaf.logsumexp(dims, keepdim)
+            launched.clear()
+            out.backward(gg.full_like(out, 3.0))
+            assert launched == ["fused"]
+            expected = leaf.detach().cpu().double().requires_grad_()
+            (expected.logsumexp(dims, keepdim).sum() * 3.0).backward()
+            assert np.allclose(leaf.grad.cpu().double().numpy(), expected.grad.numpy(), rtol=2 * near, atol=3 * near)
 
 
 def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     x, target = on_device(values((3, 4), np.float32)), on_device(np.array([1, 4, -5]))
-    loss, _ = softmax.cross_entropy(x, target, None, -100, "none", False)
+    loss, _ = softmax.cross_entropy(x, target, None, -100, "none", 0.0, False)
     assert np.isnan(loss.get()).tolist() == [False, True, True]
+    loss, (slope, _) = softmax.cross_entropy(x, target, None, -100, "mean", 0.1, True)
+    assert np.isnan(loss.get())
+    assert np.isnan(slope.get()).all()
 
 
 # Normalisation
@@ -319,7 +525,6 @@ def test_what_kernels_leave_to_the_generic_forward():
         assert reduction.sum(wrong, (1,), False) is NotImplemented
     assert softmax.softmax(x, 0) is NotImplemented
     assert softmax.logsumexp(x, (0, 1), False) is NotImplemented
-    assert softmax.cross_entropy(x, ints[:, 0].astype(np.int32), None, -100, "mean", True) is NotImplemented
     assert reduction.sum(x.reshape(2, 3, 8), (1,), False) is NotImplemented
     assert norm.standardize(x, x[0].astype(np.float64), None, (1,), 1e-5, True, True) is NotImplemented
 
@@ -503,13 +708,16 @@ def test_dropout_draws_the_mask_that_the_cpu_draws(dtype, together):
             outs.append(dropout.dropout(x, 9, 103, None, 3 << 30, 4 / 3))
             # Under replay the seed and the first block are read from device memory.
             outs.append(dropout.dropout(x, 0, 3, place, 3 << 30, 4 / 3))
+            outs.append(dropout.dropout(x, 9, 103, None, 3 << 30, 4 / 3, x))
         return outs
 
     outs = together(work)
-    for array, out, again in zip(arrays, outs[::2], outs[1::2], strict=True):
+    for array, out, again, added in zip(arrays, outs[::3], outs[1::3], outs[2::3], strict=True):
         mask = random.bernoulli_mask(array.shape, 0.75, "cpu", random.at(9, 103, None))
-        close(out, np.where(mask, array.astype(np.float64) * (4 / 3), 0), dtype)
+        wide = array.astype(np.float64)
+        close(out, np.where(mask, wide * (4 / 3), 0), dtype)
         assert np.array_equal(out.get(), again.get())
+        close(added, wide + np.where(mask, wide * (4 / 3), 0), dtype)
 
 
 def test_dropout_and_its_gradient_agree_with_the_cpu():
@@ -525,6 +733,41 @@ def test_dropout_and_its_gradient_agree_with_the_cpu():
     for other in others:
         assert np.allclose(first[0], other[0])
         assert np.array_equal(first[1], other[1])
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_dropout_beside_a_residual_is_one_kernel_each_way(norm_first, launched):
+    found = []
+    for device, enabled in (("cpu", True), ("cuda", True), ("cuda", False)):
+        gg.manual_seed(0)
+        layer = gg.nn.TransformerEncoderLayer(8, 2, 16, 0.25, batch_first=True, norm_first=norm_first)
+        layer = layer.to(device)
+        x = gg.tensor(values((2, 5, 8), np.float32), device=device, requires_grad=True)
+        launched.clear()
+        with fusion(enabled):
+            layer(x).square().mean().backward()
+        # Of the attention weights, inside of the second part, and one beside each residual; again for the gradient.
+        assert launched.count("dropout") == 8 * (device == "cuda" and enabled)
+        found.append([t.detach().cpu().numpy() for t in (x.grad, layer.linear1.weight.grad)])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert np.allclose(a, b, atol=1e-5)
+
+
+def test_a_dropout_that_is_watched_gives_what_it_gives_by_itself():
+    layer = gg.nn.TransformerEncoderLayer(4, 1, 8, 0.5, batch_first=True).to("cuda")
+    x = gg.ones(2, 3, 4, device="cuda")
+    seen = []
+    layer.dropout1.register_forward_hook(lambda module, args, out: seen.append((len(args), (out == 0).any().item())))
+    gg.manual_seed(0)
+    first = layer(x)
+    assert seen == [(1, True)]
+    layer.dropout1._hooks = None
+    gg.manual_seed(0)
+    assert np.allclose(layer(x).detach().cpu().numpy(), first.detach().cpu().numpy(), atol=1e-6)
+    layer.dropout1 = gg.nn.Identity()
+    layer.eval()
+    assert np.allclose(layer(x).detach().cpu().numpy(), layer.cpu()(x.cpu()).detach().numpy(), atol=1e-6)
 
 
 # Optimizers

@@ -1075,6 +1075,42 @@ def test_losses_are_pytorchs(name, reduction):
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
 
 
+@needs_torch
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3), (1, 4, 2, 2), (0, 4), (0, 4, 2)])
+def test_cross_entropy_is_pytorchs_where_rows_count_for_nothing(shape, smoothing, device):
+    """Ignored rows, all of them too, weights of 0, and batches without rows: losses and gradients, NaN included."""
+    x, places = draw(*shape), (shape[0], *shape[2:])
+    mixed = ints(*places, high=4)
+    mixed.reshape(-1)[1:2] = -100
+    for target in (np.full(places, -100), mixed, ints(*places, high=4)):
+        for weight in (None, np.zeros(4), np.arange(4.0)):
+            for reduction in ("mean", "sum", "none"):
+                found = []
+                for to, loss in ((gg.tensor, F.cross_entropy), (torch.tensor, torch.nn.functional.cross_entropy)):
+                    options = {"device": device} if to is gg.tensor else {}
+                    leaf = to(x, requires_grad=True, **options)
+                    w = None if weight is None else to(weight, **options)
+                    out = loss(leaf, to(target, **options), w, reduction=reduction, label_smoothing=smoothing)
+                    out.sum().backward()
+                    found.append([out.detach(), leaf.grad])
+                close([t.cpu() for t in found[0]], [t.numpy() for t in found[1]])
+
+
+def test_a_loss_whose_graph_is_kept_gives_its_gradient_again():
+    """A backward that frees the graph may write over what was saved for it, another may not."""
+    x = gg.tensor(draw(5, 4), requires_grad=True)
+    loss = F.cross_entropy(x, gg.tensor(ints(5, high=4)), label_smoothing=0.1)
+    loss.backward(retain_graph=True)
+    first = x.grad.clone()
+    (again,) = gg.autograd.grad(loss, x, create_graph=True)
+    loss.backward()
+    close(x.grad, 2 * first, rtol=0, atol=0)
+    close(again, first)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
 def Fixed(nn, loss):
     """A loss of which only the first argument gets a gradient."""
 

@@ -24,6 +24,7 @@ import numpy as np
 from . import cuda, dtypes
 from .device import beside
 from .fused import pointwise
+from .fused.launch import C_TYPES as FLOATS
 from .kernels import C_TYPES
 
 MOST_OPS = 32
@@ -325,6 +326,24 @@ def cast(array: Any, dtype: Any) -> Any:
     return _put_off("cast", (value,), (), value.shape, dtype)
 
 
+def can_drop(array: Any) -> bool:
+    """Whether a dropout of this can be put off."""
+    return _operand(array) is not NotImplemented and array.dtype.name in FLOATS
+
+
+def dropout(array: Any, offset: int, place: Any, threshold: int, scale: float) -> Any:
+    """What a random mask keeps of an array, times ``scale``, and zeros, put off.
+
+    Args:
+        array: for which ``can_drop``.
+        offset, place: from ``random.reserve``.
+        threshold: elements whose 32 random bits are below it are kept.
+    """
+    value = _operand(array)
+    stream = [_Value.of(place[k : k + 1].reshape(())) for k in range(2)]
+    return _put_off("dropout", (value, *stream), (offset, threshold, scale), value.shape, value.dtype)
+
+
 def _put_off(
     op: str, operands: Sequence[Any], params: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype
 ) -> Lazy:
@@ -364,9 +383,9 @@ def _write(*targets: _Value) -> None:
     pending = state.pending
     assert pending is not None
     shape = targets[0].shape
-    # Smaller values that are referred to have kernels of their own.
+    # Smaller values that are referred to have kernels of their own, and those that draw for each of their elements.
     for value in _group(list(targets), {}):
-        if value.shape != shape and value.serial in pending and value.array is None:
+        if value.shape != shape and (value.serial in pending or value.op == "dropout") and value.array is None:
             _write(value)
     group = _group(list(targets), {})
     kept = [v for v in group if v in targets or (v.shape == shape and v.serial in pending)]

@@ -91,6 +91,13 @@ class Vocabulary:
         array = value._data if self.is_taped else value
         return array if array.__class__ is ndarray else lazy.settled(array)
 
+    def is_one(self, gradient: Any) -> bool:
+        """Whether a gradient is the 1 that an ordinary backward starts from, passed on as it is.
+
+        Only where the graph is freed on the way: what a rule gives then as it was saved, nobody else holds.
+        """
+        return not self.is_taped and gradient is modes.one
+
     def __getattr__(self, name: str) -> Any:
         try:
             found = REGISTRY[name]

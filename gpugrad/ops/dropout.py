@@ -34,12 +34,30 @@ def dropout(xp, input, /, p, recording):
     return masked_scale.forward(xp, input, mask, _factor(p)), (mask,)
 
 
+def _numbers(p: float) -> tuple[int, float]:
+    """The 32 random bits below which an element is kept, and what it is multiplied by then."""
+    return round((1 - p) * 2**32), _factor(p)
+
+
+def _reserved(input: Any) -> tuple[int, int, Any]:
+    return random.reserve(-(-input.size // fused.dropout.BLOCK))
+
+
 @dropout.kernel
 def _dropout_kernel(input: Any, p: float, recording: bool) -> Any:
     if not fused.dropout.applies(input):
         return NotImplemented
-    aux = random.reserve(-(-input.size // fused.dropout.BLOCK))
-    return fused.dropout.dropout(input, *aux, round((1 - p) * 2**32), _factor(p)), aux
+    aux = _reserved(input)
+    return fused.dropout.dropout(input, *aux, *_numbers(p)), aux
+
+
+@dropout.chain
+def _dropout_chain(args: tuple[Any, ...], recording: bool) -> Any:
+    input, p = args
+    if not lazy.can_drop(input):
+        return NotImplemented
+    aux = _reserved(input)
+    return lazy.dropout(input, *aux[1:], *_numbers(p)), aux
 
 
 def _dropout_rule(F: Any, g: Any, aux: Any, p: float) -> Any:
@@ -62,12 +80,54 @@ def same_dropout(xp, input, /, p, seed, offset, place):
 def _same_dropout_kernel(input: Any, p: float, seed: int, offset: int, place: Any) -> Any:
     if not fused.dropout.applies(input):
         return NotImplemented
-    return fused.dropout.dropout(input, seed, offset, place, round((1 - p) * 2**32), _factor(p))
+    return fused.dropout.dropout(input, seed, offset, place, *_numbers(p))
+
+
+@same_dropout.chain
+def _same_dropout_chain(args: tuple[Any, ...], recording: bool) -> Any:
+    input, p, _, offset, place = args
+    if place is None or not lazy.can_drop(input):
+        return NotImplemented
+    return lazy.dropout(input, offset, place, *_numbers(p))
 
 
 same_dropout.rules(
     input=lambda F, g, p, seed, offset, place: F.same_dropout(g, p, seed, offset, place),
 )
+
+
+@op(aux=True, samples=lambda t: [(t(2, 3), t(2, 3), 0.0), (t(), t(), 1.0)], torch=None)
+def dropout_add(xp, input, residual, /, p, recording):
+    # The dropout of ``input`` plus ``residual``, which has its shape and dtype; aux as there.
+    out, aux = dropout.forward(xp, input, p, recording)
+    out += residual
+    return out, aux
+
+
+@dropout_add.kernel
+def _dropout_add_kernel(input: Any, residual: Any, p: float, recording: bool) -> Any:
+    if not fused.dropout.applies(input, residual):
+        return NotImplemented
+    aux = _reserved(input)
+    return fused.dropout.dropout(input, *aux, *_numbers(p), residual), aux
+
+
+@dropout_add.chain
+def _dropout_add_chain(args: tuple[Any, ...], recording: bool) -> Any:
+    input, residual, p = args
+    dropped = _dropout_chain((input, p), recording)
+    return dropped if dropped is NotImplemented else (lazy.apply("add", (dropped[0], residual)), dropped[1])
+
+
+dropout_add.rules(input=_dropout_rule, residual=lambda F, g: g)
+
+
+def drop_and_add(input: Any, residual: Any, p: float, training: bool) -> Any:
+    """``residual + drop("dropout", input, p, training, False)``, in one pass where they are alike."""
+    alike = residual._data.shape == input._data.shape and residual.dtype == input.dtype
+    if training and 0 < p <= 1 and alike and input.is_floating_point() and input._data.size:
+        return dropout_add(input, residual, p)
+    return residual + drop("dropout", input, p, training, False)
 
 
 def drawn_mask(input: Any, shape: tuple[int, ...], p: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -26,15 +27,17 @@ def _places(xp: Any, index: Any, classes: int) -> Any:
 
 def _choice(
     xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, reduction: str, dtype: Any
-) -> tuple[Any, Any, Any]:
-    """The class of each row (0 for an ignored one), what its loss is multiplied by, and which rows count.
+) -> tuple[Any, Any, Any, Any]:
+    """The class of each row (0 for an ignored one), what its loss is multiplied by, that without the class's weight,
+    and which rows count.
 
-    The multiplier is one number when all rows are alike; which rows count is None when all do.
+    The multipliers are one number when all rows are alike; which rows count is None when all do.
 
     Raises:
         IndexError: a target is no class.  On a CUDA device this is not looked for, since looking would mean waiting.
     """
     index = target.astype(np.int64, copy=False)
+    mean = reduction == "mean"
     if xp is np:
         # As unsigned numbers, negative ones are out of bounds too: one pass finds both.
         within = not index.size or index.view(np.uint64).max() < classes
@@ -44,17 +47,20 @@ def _choice(
                 raise IndexError(f"Target {wrong[0]} is out of bounds.")
         if within and not 0 <= ignore_index < classes:
             if weight is None:
-                return index, 1.0 / max(1, index.size) if reduction == "mean" else 1.0, None
+                share = 1.0 / max(1, index.size) if mean else 1.0
+                return index, share, share, None
             factors = weight[index]
-            return index, factors / factors.sum() if reduction == "mean" else factors, None
+            total = factors.sum()
+            return index, factors / total if mean else factors, 1 / total if mean else 1.0, None
     counted = index != ignore_index
     index = xp.where(counted, index, 0)
-    factors = counted.astype(dtype)
-    if weight is not None:
-        factors *= weight[index]
-    if reduction == "mean":
-        factors /= factors.sum()
-    return index, factors, counted
+    share = counted.astype(dtype)
+    factors = share if weight is None else share * weight[index]
+    if mean:
+        count = factors.sum()
+        # Where no row counts the mean is NaN, but its gradient is 0.
+        factors, share = (xp.where(counted, each / count, each) for each in (factors, share))
+    return index, factors, share, counted
 
 
 def _combined(xp: Any, values: Any, factors: Any, counted: Any, reduction: str) -> Any:
@@ -65,9 +71,11 @@ def _combined(xp: Any, values: Any, factors: Any, counted: Any, reduction: str) 
         return values if isinstance(factors, float) else values * factors
     if reduction == "mean" and not values.size:
         return math.nan
+    dims = tuple(range(values.ndim))
     if isinstance(factors, float):
-        return total(xp, values, tuple(range(values.ndim)), False) * factors
-    return total(xp, values * factors, tuple(range(values.ndim)), False)
+        return total(xp, values, dims, False) * factors
+    found = total(xp, values * factors, dims, False)
+    return found / counted.any() if reduction == "mean" and counted is not None else found
 
 
 def _class_samples(t: Any) -> list[Any]:
@@ -80,60 +88,96 @@ def _class_samples(t: Any) -> list[Any]:
     ]
 
 
-def _torch_class(name: str) -> Any:
-    def loss(torch: Any, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
-        function = getattr(torch.nn.functional, name)
-        return function(input, target, weight, ignore_index=ignore_index, reduction=reduction)
-
-    return loss
+def _torch_call(function: Any, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
+    return function(input, target, weight, ignore_index=ignore_index, reduction=reduction)
 
 
-@op(aux=True, samples=_class_samples, torch=_torch_class("cross_entropy"), tests={"constant": ("weight",)})
-def cross_entropy(xp, input, target, weight, /, ignore_index, reduction, recording):
+def _smoothed_samples(t: Any) -> list[Any]:
+    plain = _class_samples(t)
+    return [(*args, 0.0) for args in plain] + [(*args, 0.25) for args in plain]
+
+
+def _torch_cross_entropy(torch: Any, *args: Any) -> Any:
+    *given, label_smoothing = args
+    entropy = functools.partial(torch.nn.functional.cross_entropy, label_smoothing=label_smoothing)
+    return _torch_call(entropy, *given)
+
+
+@op(aux=True, samples=_smoothed_samples, torch=_torch_cross_entropy, tests={"constant": ("weight",)})
+def cross_entropy(xp, input, target, weight, /, ignore_index, reduction, label_smoothing, recording):
     # aux: exponentials, their sums, classes and factors, from which the gradient is one pass.
     dtype = working_dtype(input.dtype)
-    index, factors, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, dtype)
+    index, factors, share, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, dtype)
     wide = input.astype(dtype, copy=False)
     highest = xp.max(wide, axis=1, keepdims=True) if wide.size else 0
     shifted = xp.subtract(wide, highest, out=xp.empty(wide.shape, dtype))
     values = shifted.reshape(-1).take(_places(xp, index, input.shape[1])).reshape(index.shape)
+    if label_smoothing:
+        classes = xp.ones(input.shape[1], dtype) if weight is None else weight.astype(dtype, copy=False)
+        rest = total(xp, shifted if weight is None else shifted * _over_classes(classes, shifted), (1,), False)
     exponentials = xp.exp(shifted, out=shifted)
     sums = total(xp, exponentials, (1,), False)
-    xp.subtract(xp.log(sums), values, out=values)
+    logarithms = xp.log(sums)
+    xp.subtract(logarithms, values, out=values)
     result = _combined(xp, values, factors, counted, reduction)
-    return xp.asarray(result, dtype=input.dtype), (exponentials, sums, index, factors)
+    if label_smoothing:
+        even = _combined(xp, classes.sum() * logarithms - rest, share, counted, reduction)
+        result = (1 - label_smoothing) * result + (label_smoothing / input.shape[1]) * even
+    return xp.asarray(result, dtype=input.dtype), (exponentials, sums, index, factors, share)
+
+
+def _over_classes(weight: Any, like: Any) -> Any:
+    """A number for each class as something to multiply an array or tensor (N, C, ...) by."""
+    return weight.reshape((-1,) + (1,) * (like.ndim - 2))
 
 
 @cross_entropy.aux_rule
 def _cross_entropy_aux(F, input, target, weight, ignore_index, reduction):
     array, weights = F.array(input), None if weight is None else F.array(weight)
     xp, dtype = module_of(array), working_dtype(array.dtype)
-    index, factors, _ = _choice(xp, F.array(target), weights, array.shape[1], ignore_index, reduction, dtype)
+    index, factors, share, _ = _choice(xp, F.array(target), weights, array.shape[1], ignore_index, reduction, dtype)
     wide = F.to_dtype(input, dtype)
     highest = xp.max(F.array(wide), axis=1, keepdims=True) if array.size else F.array(wide)
     exponentials = F.exp(wide - F.constant(highest))
-    constant = factors if isinstance(factors, float) else F.constant(factors)
-    return exponentials, F.sum(exponentials, (1,), False), F.constant(index), constant
+    factors, share = (each if isinstance(each, float) else F.constant(xp.asarray(each)) for each in (factors, share))
+    return exponentials, F.sum(exponentials, (1,), False), F.constant(index), factors, share
 
 
-def _cross_entropy_rule(F: Any, g: Any, aux: Any) -> Any:
+def _cross_entropy_rule(F: Any, g: Any, weight: Any, label_smoothing: float, aux: Any) -> Any:
     if len(aux) == 2:
         # The fused kernel has made the gradient already, for a loss of gradient 1.
-        return F.scaled_rows(aux[0], g, aux[1])
-    exponentials, sums, index, factors = aux
+        gradient, divisor = aux
+        return gradient if divisor is None and F.is_one(g) else F.scaled_rows(gradient, g, divisor)
+    exponentials, sums, index, factors, share = aux
     rows = g * factors
-    return F.class_gradient(exponentials, rows / sums, rows, index)
+    # In a backward after which nobody needs the exponentials, the gradient takes their memory.
+    slope = _over if F.is_one(g) else F.class_gradient
+    if not label_smoothing:
+        return slope(exponentials, rows / sums, rows, index)
+    rows = rows * (1 - label_smoothing)
+    even = g * share * (label_smoothing / exponentials.shape[1])
+    spread = F.reshape(even, _beside(even)) if even.ndim else even
+    if weight is None:
+        count: Any = exponentials.shape[1]
+    else:
+        weight = F.to_dtype(weight, exponentials.dtype)
+        count, spread = F.sum(weight, (0,), False), spread * _over_classes(weight, exponentials)
+    return slope(exponentials, (rows + even * count) / sums, rows, index) - spread
 
 
 cross_entropy.kernel(fused.softmax.cross_entropy)
 cross_entropy.rules(input=_cross_entropy_rule)
 
 
-@op(samples=lambda t: [(t(4, 3), t(4), t()), (t(4, 3), t(), None)], torch=None, differentiable=False)
-def scaled_rows(xp, input, scale, factor, /):
-    # Rows times ``scale``, one number or one for each row, and ``factor``, one number or None.
-    by = scale if factor is None else scale * factor
-    return xp.asarray(input * by.reshape(-1, *(1,) * (input.ndim - 1)), input.dtype)
+@op(
+    samples=lambda t: [(t(4, 3), t(4), t()), (t(4, 3), t(), None), (t(2, 3, 2), t(2, 2), None)],
+    torch=None,
+    differentiable=False,
+)
+def scaled_rows(xp, input, scale, divisor, /):
+    # (N, C, ...) times ``scale``, one number or one for each row, divided by ``divisor``, one number unless None or 0.
+    by = scale if divisor is None else scale / xp.where(divisor == 0, 1, divisor)
+    return xp.asarray(input * (by.reshape(_beside(by)) if by.ndim else by), input.dtype)
 
 
 scaled_rows.kernel(fused.softmax.scaled_rows)
@@ -150,10 +194,19 @@ def _beside(array: Any) -> tuple[int, ...]:
 )
 def class_gradient(xp, input, scale, rows, index, /):
     # Each row times its scale, less ``rows`` at its class.
-    out = xp.multiply(input, scale.reshape(_beside(scale)), out=xp.empty(input.shape, input.dtype))
+    return _sloped(xp, input, scale, rows, index, xp.empty(input.shape, input.dtype))
+
+
+def _sloped(xp: Any, input: Any, scale: Any, rows: Any, index: Any, out: Any) -> Any:
+    xp.multiply(input, scale.reshape(_beside(scale)), out=out)
     places = _places(xp, index, input.shape[1])
     out.reshape(-1)[places] -= rows.reshape(places.shape) if rows.shape == index.shape else rows
     return out
+
+
+def _over(input: Any, scale: Any, rows: Any, index: Any) -> Any:
+    """``class_gradient`` in the memory of its input."""
+    return _sloped(module_of(input), input, scale, rows, index, input)
 
 
 def _at_class(F: Any, g: Any, index: Any) -> Any:
@@ -167,9 +220,14 @@ class_gradient.rules(
 )
 
 
-@op(aux=True, samples=_class_samples, torch=_torch_class("nll_loss"), tests={"constant": ("weight",)})
+@op(
+    aux=True,
+    samples=_class_samples,
+    torch=lambda torch, *args: _torch_call(torch.nn.functional.nll_loss, *args),
+    tests={"constant": ("weight",)},
+)
 def nll_loss(xp, input, target, weight, /, ignore_index, reduction, recording):
-    index, factors, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, input.dtype)
+    index, factors, _, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, input.dtype)
     values = -input.reshape(-1).take(_places(xp, index, input.shape[1])).reshape(index.shape)
     result = _combined(xp, values, factors, counted, reduction)
     return xp.asarray(result, dtype=input.dtype), (index, factors)

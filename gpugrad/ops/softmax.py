@@ -10,8 +10,8 @@ import numpy as np
 
 from ..backend import cpu, dtypes, fused
 from .core import normalize_dim, normalize_dims, op
-from .elementwise import in_blocks
-from .reduction import _spread, reduction, total, wide
+from .elementwise import blockwise, in_blocks
+from .reduction import _kept, reduction, total, wide
 
 
 def _axis(x: Any, dim: int) -> tuple[int, ...]:
@@ -125,20 +125,26 @@ log_softmax_slope.rules(input=_log_slope_input, result=_log_slope_result)
 @wide
 def logsumexp(xp, input, /, dim, keepdim):
     """The logarithm of the sum of exponentials over ``dim``."""
-    kept = tuple(1 if d in dim else n for d, n in enumerate(input.shape))
-    largest = xp.max(input, axis=dim, keepdims=True) if input.size else xp.zeros(kept, input.dtype)
+    largest = xp.max(input, axis=dim, keepdims=True) if input.size else xp.zeros(_kept(input.shape, dim), input.dtype)
     largest = xp.where(xp.isfinite(largest), largest, input.dtype.type(0))
     shifted = xp.subtract(input, largest, out=xp.empty_like(input))
     out = xp.log(total(xp, xp.exp(shifted, out=shifted), dim, True)) + largest
     return out if keepdim else out.reshape([n for d, n in enumerate(input.shape) if d not in dim])
 
 
+# Without operators on arrays, which a captured step would do at once, it is one kernel.
+_shares = blockwise(lambda F, g, input, out: F.mul(g, F.exp(F.sub(input, out))))
+
+
+def _logsumexp_rule(F: Any, g: Any, input: Any, out: Any, dim: tuple[int, ...], keepdim: bool) -> Any:
+    if not keepdim:
+        shape = _kept(tuple(input.shape), dim)
+        g, out = F.reshape(g, shape), F.reshape(out, shape)
+    return _shares(F, g, input, out)
+
+
 logsumexp.kernel(fused.softmax.logsumexp)
-logsumexp.rules(
-    input=lambda F, g, input, out, dim, keepdim: (
-        _spread(F, g, input.shape, dim, keepdim) * F.exp(input - _spread(F, out, input.shape, dim, keepdim))
-    )
-)
+logsumexp.rules(input=_logsumexp_rule)
 
 
 def _rows_of(name: str, input: Any, dtype: Any) -> Any:

@@ -105,7 +105,8 @@ def standardize_slope(
         return (out,)
     both = xp.empty((2, *x.shape[x.ndim - len(dims) :]), of)
     reduce_columns(parts, both, "Sum", len(parts), 2 * columns, 1.0)
-    return out, both[0], both[1]
+    # Arrays in their own right rather than views, which the engine would copy before it hands them to leaves.
+    return out, *(xp.ndarray(each.shape, of, each.data) for each in both)
 
 
 def _slope_rows(

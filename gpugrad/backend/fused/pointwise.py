@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import cuda, dtypes, kernels
 from ..kernels import C_TYPES
+from .dropout import BLOCK as DRAWN
 from .launch import FLOAT32, THREADS, alignment
 
 BOOL = np.dtype("bool")
@@ -28,7 +29,9 @@ class Node(NamedTuple):
     """A value of a chain.
 
     Attributes:
-        op: "input", "number", "cast", or the name of an elementwise op.
+        op: "input", "number", "cast", "dropout", or the name of an elementwise op. The operands of a dropout are what
+            it is done to and where its random numbers start: seed and block; its parameters are a number to add to
+            the block, the bits below which an element is kept, and a factor. Its shape is the chain's.
         operands: the places of its operands in the list.
         params: the op's plain parameters; of an input its number among the arrays, of a number its value.
         dtype: of the value. Between ops 16-bit values are kept in float32 and not rounded.
@@ -97,9 +100,12 @@ def _parameter(value: Any, kind: str, numbers: list[float]) -> str:
     return f"({kind})number{len(numbers) - 1}"
 
 
-def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, list[float]]:
-    """The statements that compute one element, and the numbers that go to the kernel as arguments."""
+def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, str, list[float]]:
+    """The statements that compute one element, those before that draw for a pack of them, and the numbers that go to
+    the kernel as arguments.
+    """
     lines: list[str] = []
+    draws: list[str] = []
     numbers: list[float] = []
     for k, node in enumerate(nodes):
         kind = C_TYPES[_compute(node.dtype).name]
@@ -107,6 +113,14 @@ def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, list[floa
             value = f"({kind})x{node.params[0]}"
         elif node.op == "number":
             continue
+        elif node.op == "dropout":
+            x, seed, block = node.operands
+            first = len(numbers)
+            numbers += node.params
+            start = f"x{nodes[block].params[0]} + (u64)number{first} + (u64)at / {DRAWN}"
+            draws.append(f"        const Block b{k} = philox({start}, x{nodes[seed].params[0]});")
+            kept = f"half_word(b{k}, W == {DRAWN} ? i : (int)((at + i) % {DRAWN})) < (u64)number{first + 1}"
+            value = f"{kept} ? v{x} * ({kind})number{first + 2} : ({kind})0"
         else:
             into = _operand_dtype(node, nodes) if node.op != "cast" else _compute(node.dtype)
             args = []
@@ -130,7 +144,7 @@ def _body(nodes: Sequence[Node], outputs: Sequence[int]) -> tuple[str, list[floa
         lines.append(f"            const {kind} v{k} = {value};")
     for n, place in enumerate(outputs):
         lines.append(f"            y{n}.value[i] = ({C_TYPES[nodes[place].dtype.name]})v{place};")
-    return "\n".join(lines), numbers
+    return "\n".join(lines), "\n".join(draws), numbers
 
 
 class _Layout(NamedTuple):
@@ -181,7 +195,8 @@ def _layout(shape: tuple[int, ...], arrays: Sequence[tuple[Any, Any, int, int]],
         joined = most | (sizes[-1] if len(sizes) > 1 else 0)
         for k, (_, _, itemsize, aligned) in zip(kept, arrays, strict=True):
             if k[-1] == 1:
-                joined |= max(1, aligned // itemsize)
+                # At 16 bytes, any pack is aligned as it has to be.
+                joined |= max(1, aligned // itemsize) if aligned < 16 else 0
                 for stride in k[:-1]:
                     joined |= stride
         across = joined & -joined
@@ -222,15 +237,17 @@ def _source(chain: _Chain, layout: _Layout) -> tuple[str, int]:
     stores = [f"        store<W>(out{k} + at, y{k});" for k in range(len(results))]
     parameters += [f"double number{k}" for k in range(chain.count)]
     # About 16 elements of each array in flight.
-    packs = max(1, 16 // (layout.width * max(1, len(inputs) // 2)))
+    packs = 1 if chain.draws else max(1, 16 // (layout.width * max(1, len(inputs) // 2)))
     parts = [
         '#include "common.cuh"',
         '#include "pointwise.cuh"',
+        *(['#include "philox.cuh"'] if chain.draws else []),
         f'extern "C" __global__ void __launch_bounds__({THREADS}) fused({", ".join(parameters)}) {{',
         f"    over<{layout.width}, {packs}, {THREADS}>(size, [&](i64 at, auto width) {{",
         "        constexpr int W = decltype(width)::value;",
         *places,
         *loads,
+        chain.draws,
         "#pragma unroll",
         "        for (int i = 0; i < W; ++i) {",
         *elements,
@@ -251,7 +268,7 @@ class _Chain:
         inputs = {n.params[0]: n.dtype for n in nodes if n.op == "input"}
         self.inputs = [inputs[k] for k in range(len(inputs))]
         self.results = [nodes[k].dtype for k in outputs]
-        self.body, numbers = _body(nodes, outputs)
+        self.body, self.draws, numbers = _body(nodes, outputs)
         self.count = len(numbers)
         self.largest = max(d.itemsize for d in (*self.inputs, *self.results))
         self.plans: dict[Any, Any] = {}
@@ -261,7 +278,9 @@ class _Chain:
         aligned, *given = key
         shape = np.broadcast_shapes(*[shape for shape, _, _ in given])
         arrays = [(s, t, d.itemsize, a) for (s, t, a), d in zip(given, self.inputs, strict=True)]
-        layout = _layout(shape, arrays, max(1, aligned // self.largest))
+        # What one block of the random stream decides about is best done by one thread.
+        most = DRAWN if self.draws and aligned == 16 else max(1, aligned // self.largest)
+        layout = _layout(shape, arrays, most)
         code, tile = _source(self, layout)
         numbers = tuple(np.int64(n) for n in (layout.size, *layout.numbers))
         found = self.plans[key] = shape, code, -(-layout.size // tile), numbers
@@ -308,7 +327,7 @@ def fuse(nodes: Sequence[Node], outputs: Sequence[int]) -> Fused:
     plain = tuple(
         n._replace(params=(0.0 if dtypes.category(n.dtype) == 2 else 0,)) if n.op == "number" else n for n in nodes
     )
-    _, numbers = _body(nodes, outputs)
+    *_, numbers = _body(nodes, outputs)
     shape = tuple(
         n._replace(params=tuple(_slot(p) for p in n.params)) if n.op not in ("input", "number") else n for n in plain
     )

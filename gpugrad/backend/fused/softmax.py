@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import cuda
-from .launch import C_TYPES, INT64, NULL, THREADS, alignment, are_plain, rows, run, wide, width
+from .launch import C_TYPES, INT64, NULL, THREADS, _power, alignment, are_plain, rows, run, wide, width
+from .reduction import reduce_rows
 
 
 def _are_rows(dim: int, *arrays: Any) -> bool:
@@ -80,51 +81,98 @@ def logsumexp(input: Any, dim: tuple[int, ...], keepdim: bool) -> Any:
     return out
 
 
-def cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, recording: bool) -> Any:
-    """The loss of rows of logits with a class each, and the gradient of the logits if ``recording``.
+def _totals(target: Any, weight: Any, ignore_index: int, columns: int, sums: np.dtype, mean: bool, smooth: bool) -> Any:
+    """What a mean is divided by, and the sum of the classes' weights; only what is asked for is computed."""
+    count, xp, kind = target.size, cuda.cupy(), C_TYPES[sums.name]
+    totals = xp.empty(2, sums)
+    if mean:
+        parts = min(-(-count // 8192), 1024)
+        part = -(-count // parts)
+        found = totals[:1] if parts == 1 else xp.empty(parts, sums)
+        args = (target, NULL if weight is None else weight, np.int64(ignore_index))
+        sizes = (np.int64(count), np.int64(columns), np.int64(part))
+        run("softmax", f"chosen_weights<{kind}>", parts, 1024, *args, *sizes, found)
+        if parts > 1:
+            reduce_rows(found, totals[:1], "Sum", 1, parts, 1.0)
+    if smooth and weight is not None:
+        reduce_rows(weight, totals[1:], "Sum", 1, columns, 1.0)
+    return totals
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    recording: bool,
+) -> Any:
+    """The loss of logits (N, C, ...) with a class for each row, and the gradient of the logits if ``recording``.
 
     Returns:
-        The loss, and what the gradient is made of: an array like the logits, and one number to multiply it by; both
-        None when not recording.
+        The loss, and what the gradient is made of: an array like the logits, and one number to divide it by, or None
+        where that has been done; no pair when not recording.
     """
-    if input.ndim < 2 or not _are_rows(1, input) or target.size != input.shape[0]:
+    if input.ndim < 2 or not input.size or input.dtype.name not in C_TYPES or target.dtype.kind not in "iu":
         return NotImplemented
-    if target.dtype != INT64 or not target.flags.c_contiguous:
-        return NotImplemented
-    count, columns = input.shape[:2]
     xp, kind, sums = cuda.cupy(), C_TYPES[input.dtype.name], wide(input.dtype)
-    how = rows(count, columns, input.dtype, alignment(input))
-    weights = NULL if weight is None else xp.ascontiguousarray(weight.astype(sums, copy=False))
+    mean = reduction == "mean"
+    target = xp.ascontiguousarray(target.astype(INT64, copy=False))
+    if not xp.moveaxis(input, 1, -1).flags.c_contiguous:
+        input = xp.ascontiguousarray(input)
+    last = xp.moveaxis(input, 1, -1)
+    count, columns = target.size, input.shape[1]
+    if weight is not None:
+        weight = xp.ascontiguousarray(weight.astype(sums, copy=False))
+    totals = _totals(target, weight, ignore_index, columns, sums, mean, label_smoothing > 0)
     losses = xp.empty(target.shape, sums)
-    gradient = xp.empty(input.shape, input.dtype) if recording else NULL
-    name = "cross_entropy"
-    sizes: tuple[Any, ...] = (np.int64(count), np.int32(columns))
-    if not how.packs:
-        name, sizes = "cross_entropy_long", (np.int64(columns),)
-    args = (input, target, weights, np.int64(ignore_index), losses, gradient, *sizes)
-    run("softmax", f"{name}<{kind}, {how.template()}>", how.grid, how.block, *args)
-    if reduction == "none":
-        factor, loss = None, losses.astype(input.dtype, copy=False)
+    gradient: Any = NULL
+    plain = input.flags.c_contiguous
+    if recording:
+        gradient = xp.empty(input.shape if plain else last.shape, input.dtype)
+    options = (np.int64(ignore_index), sums.type(label_smoothing), np.bool_(mean))
+    args = (input, target, NULL if weight is None else weight, totals, *options, losses, gradient)
+    smooth = "true" if label_smoothing else "false"
+    if last.flags.c_contiguous:
+        how = rows(count, columns, input.dtype, alignment(input))
+        name = "cross_entropy" if how.packs else "cross_entropy_long"
+        sizes: tuple[Any, ...] = (np.int64(count), np.int32(columns)) if how.packs else (np.int64(columns),)
+        run("softmax", f"{name}<{kind}, {how.template()}, {smooth}>", how.grid, how.block, *args, *sizes)
     else:
-        factor, loss = xp.empty((), sums), xp.empty((), input.dtype)
-        sizes = (np.int64(count), np.int64(columns), np.bool_(reduction == "mean"))
-        args = (losses, target, weights, np.int64(ignore_index), *sizes, loss, factor)
-        run("softmax", f"cross_entropy_total<{kind}>", 1, 1024, *args)
-    return loss, ((gradient, factor) if recording else None)
+        length = count // input.shape[0]
+        # Wider accesses would need more registers than there are.
+        across = min(2, width(input.dtype, min(8, alignment(input)), length))
+        # At least eight classes for each thread.
+        lanes = THREADS // max(1, min(32, _power(columns // 8)))
+        sizes = (np.int64(count), np.int32(columns), np.int64(length), np.int32(lanes))
+        grid = -(-count // (lanes * across))
+        run("softmax", f"cross_entropy_columns<{kind}, {across}, {smooth}>", grid, THREADS, *args, *sizes)
+    if reduction == "none":
+        loss = losses.astype(input.dtype, copy=False)
+    else:
+        loss = xp.empty((), input.dtype)
+        reduce_rows(losses, loss, "Sum", 1, count, 1.0)
+    if not recording:
+        return loss, None
+    if not plain:
+        # Laid out as the logits are.
+        gradient = xp.moveaxis(gradient, -1, 1)
+    return loss, (gradient, totals[:1].reshape(()) if mean and input.dtype == np.float16 else None)
 
 
-def scaled_rows(input: Any, scale: Any, factor: Any) -> Any:
-    """Rows times ``scale``, one number or one for each, and times ``factor``, a number unless None."""
+def scaled_rows(input: Any, scale: Any, divisor: Any) -> Any:
+    """Rows times ``scale``, one number or one for each, divided by ``divisor``, a number unless None or 0."""
     if not (input.size and are_plain(input.dtype, input) and scale.dtype == input.dtype and scale.flags.c_contiguous):
         return NotImplemented
-    if scale.size not in (1, len(input)) or (factor is not None and factor.dtype != wide(input.dtype)):
+    if scale.size not in (1, len(input)) or (divisor is not None and divisor.dtype != wide(input.dtype)):
         return NotImplemented
     if input.size >= 2**32:
         return NotImplemented
     columns = input.size // len(input)
     across = width(input.dtype, alignment(input), columns)
     out = cuda.cupy().empty(input.shape, input.dtype)
-    given = NULL if factor is None else factor
+    given = NULL if divisor is None else divisor
     sizes = (np.int64(input.size), np.uint32(columns), np.bool_(scale.size > 1))
     grid = -(-input.size // (4 * across * THREADS))
     kind = C_TYPES[input.dtype.name]

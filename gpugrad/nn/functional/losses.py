@@ -265,10 +265,8 @@ def cross_entropy(
     rows, target, weight, single = _class_rows("cross_entropy", input, target, weight)
     if target._data.shape == rows._data.shape:
         loss = _probabilities_loss(rows, target, weight, ignore_index, reduction, label_smoothing)
-    elif label_smoothing:
-        loss = _smoothed_loss(rows, target, weight, ignore_index, reduction, label_smoothing)
     else:
-        loss = REGISTRY["cross_entropy"](rows, target, weight, ignore_index, reduction)
+        loss = REGISTRY["cross_entropy"](rows, target, weight, ignore_index, reduction, float(label_smoothing))
     return loss.squeeze(0) if single and reduction == "none" else loss
 
 
@@ -290,24 +288,6 @@ def _probabilities_loss(
     return (
         values.sum() / values._data.size if reduction == "mean" and values._data.size else _reduced(values, reduction)
     )
-
-
-def _smoothed_loss(
-    rows: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
-) -> Tensor:
-    logs = log_softmax(rows, 1)
-    loss = REGISTRY["nll_loss"](logs, target, weight, ignore_index, reduction)
-    ignored: Any = target == ignore_index
-    even = -(logs if weight is None else logs * _by_class(weight, rows)).sum(1).masked_fill(ignored, 0.0)
-    if reduction == "mean":
-        if weight is None:
-            count = ignored.logical_not().sum()
-        else:
-            count = weight[target.masked_fill(ignored, 0)].masked_fill(ignored, 0.0).sum()
-        even = even.sum() / count
-    else:
-        even = _reduced(even, reduction)
-    return loss * (1 - smoothing) + even * (smoothing / rows.shape[1])
 
 
 def nll_loss(

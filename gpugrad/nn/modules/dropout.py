@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...ops.dropout import drop_and_add
 from ...tensor import Tensor
 from .. import functional as F
 from .module import Module
@@ -35,6 +36,11 @@ class Dropout(_Dropout):
     """Zeros single elements with probability ``p`` while training, and scales the rest by 1 / (1 - p)."""
 
     _function = staticmethod(F.dropout)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.__class__ is tuple:  # from a transformer's layer: with what the result is to be added to
+            return drop_and_add(*input, self.p, self.training)
+        return super().forward(input)
 
 
 class Dropout1d(_Dropout):

@@ -77,7 +77,11 @@ class _Layer(Module):
     def _add(self, x: Tensor, number: int, part: Callable[[Tensor], Tensor]) -> Tensor:
         """X plus what a part makes of it, normalised before or after."""
         norm, dropout = getattr(self, f"norm{number}"), getattr(self, f"dropout{number}")
-        return x + dropout(part(norm(x))) if self.norm_first else norm(x + dropout(part(x)))
+        made = part(norm(x) if self.norm_first else x)
+        # Hooks expect what dropout gives by itself.
+        plain = type(dropout) is Dropout and dropout._hooks is None
+        x = dropout((made, x)) if plain else x + dropout(made)
+        return x if self.norm_first else norm(x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
