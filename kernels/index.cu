@@ -1,11 +1,25 @@
-// Sums of rows that fall on the same place, as gradients of embedding, gather and indexing need them: the same to
+// Rows that fall on the same place, combined, as gradients of embedding, gather and indexing need it: the same to
 // the last bit every time, since no floating-point number is added atomically.
 //
 // The places are sorted, stably, by a radix sort of 8 bits a pass (28 bytes of traffic for each place and pass);
-// then each place adds up its rows in their order. The rows are read once, the result is written once.
+// then each place combines its rows in their order. Runs of sorted places are cut into equal tiles, so that many rows
+// on one place are the work of many threads. The rows are read once, the result is written once.
 #include "common.cuh"
 
 constexpr int TILE = 2048, WARPS = 8, EACH = TILE / WARPS;
+
+// One dimension's part of places that are counted through several: places * length + part. Negative parts count
+// from the end; what is out of range makes the place one that there is not, however negative places are taken.
+template <class I>
+__global__ void __launch_bounds__(256)
+    ravel_index(const I* __restrict__ part, i64 size, i64 length, i64* __restrict__ places, bool first) {
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (at >= size) return;
+    i64 place = part[at];
+    if (place < 0) place += length;
+    const i64 before = first ? 0 : places[at];
+    places[at] = before < 0 || place < 0 || place >= length ? -((i64)1 << 62) : before * length + place;
+}
 
 // Places as unsigned keys: negative ones count from the end, and what is out of range comes after all others.
 template <class I>
@@ -93,64 +107,144 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// Where the sorted keys of each place start and stop; both stay 0 for a place there is no key of.
-extern "C" __global__ void __launch_bounds__(256)
-    segments(const u32* __restrict__ keys, i64 size, i64 count, u32* __restrict__ starts, u32* __restrict__ stops) {
-    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
-    if (at >= size) return;
-    const u32 key = keys[at];
-    if (key >= count) return;
-    if (at == 0 || keys[at - 1] != key) starts[key] = (u32)at;
-    if (at == size - 1 || keys[at + 1] != key) stops[key] = (u32)at + 1;
+// What rows are combined in: integers wrap as they do in their own type.
+template <class T>
+struct Total {
+    typedef wide<T> type;
+};
+#define IN_64_BITS(T)      \
+    template <>            \
+    struct Total<T> {      \
+        typedef i64 type;  \
+    };
+IN_64_BITS(bool)
+IN_64_BITS(signed char)
+IN_64_BITS(unsigned char)
+IN_64_BITS(short)
+IN_64_BITS(int)
+IN_64_BITS(i64)
+
+// NaN is the larger and the smaller of any two.
+struct Add {
+    template <class A>
+    __device__ static A combine(A a, A b) {
+        return a + b;
+    }
+    __device__ static i64 combine(i64 a, i64 b) {
+        return (i64)((u64)a + (u64)b);
+    }
+};
+struct Multiply {
+    template <class A>
+    __device__ static A combine(A a, A b) {
+        return a * b;
+    }
+    __device__ static i64 combine(i64 a, i64 b) {
+        return (i64)((u64)a * (u64)b);
+    }
+};
+struct Maximum {
+    template <class A>
+    __device__ static A combine(A a, A b) {
+        return a > b || a != a ? a : b;
+    }
+};
+struct Minimum {
+    template <class A>
+    __device__ static A combine(A a, A b) {
+        return a < b || a != a ? a : b;
+    }
+};
+
+// `out` combined with what one thread found for a pack of it.
+template <int V, class How, class T, class A>
+__device__ __forceinline__ void finish(T* out, const A (&found)[V]) {
+    Pack<T, V> made = load<V>(out);
+#pragma unroll
+    for (int i = 0; i < V; ++i) made.value[i] = (T)How::combine((A)made.value[i], found[i]);
+    store<V>(out, made);
 }
 
-// One thread for each pack of each row of the result.
-template <class T, int V>
+constexpr i64 RUN = 64;
+
+// A thread goes through one pack of the rows of RUN sorted places. What belongs to a place that also has rows in
+// other tiles goes to `parts`: two rows for each tile, of the place it begins with and of the one it ends with.
+template <class T, int V, class How>
+__global__ void __launch_bounds__(256, 4)
+    combine_tiles(const T* __restrict__ rows, const u32* __restrict__ order, const u32* __restrict__ keys, i64 size,
+                  typename Total<T>::type* __restrict__ parts, T* __restrict__ out, i64 count, u32 columns) {
+    typedef typename Total<T>::type A;
+    const u32 packs = columns / V;
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, tile = at / packs, start = tile * RUN;
+    if (start >= size) return;
+    const i64 column = at % packs * V, stop = start + RUN < size ? start + RUN : size;
+    constexpr int AHEAD = V > 4 ? 2 : 4;
+    A found[V];
+    for (i64 base = start; base < stop; base += AHEAD) {
+        Pack<T, V> ahead[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k)
+            if (base + k < stop) ahead[k] = load<V>(rows + (i64)order[base + k] * columns + column);
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k) {
+            const i64 now = base + k;
+            if (now >= stop) break;
+            const u32 key = keys[now];
+            const bool first = now == start || keys[now - 1] != key, last = now + 1 == stop || keys[now + 1] != key;
+#pragma unroll
+            for (int i = 0; i < V; ++i) {
+                const A value = (A)ahead[k].value[i];
+                found[i] = first ? value : How::combine(found[i], value);
+            }
+            if (!last || key >= count) continue;
+            const bool enters = start && keys[start - 1] == key;
+            const bool leaves = now + 1 == stop && stop < size && keys[stop] == key;
+            if (enters || leaves) {
+#pragma unroll
+                for (int i = 0; i < V; ++i) parts[(tile * 2 + !enters) * columns + column + i] = found[i];
+            } else {
+                finish<V, How>(out + key * (i64)columns + column, found);
+            }
+        }
+    }
+}
+
+// The parts of places with rows in several tiles; the thread of the first tile combines them.
+template <class T, int V, class How>
 __global__ void __launch_bounds__(256)
-    sum_segments(const T* __restrict__ rows, const u32* __restrict__ order, const u32* __restrict__ starts,
-                 const u32* __restrict__ stops, T* __restrict__ out, i64 count, u32 columns) {
-    typedef wide<T> A;
+    join_tiles(const u32* __restrict__ keys, i64 size, const typename Total<T>::type* __restrict__ parts,
+               T* __restrict__ out, i64 count, u32 columns) {
+    typedef typename Total<T>::type A;
     const u32 packs = columns / V;
-    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, place = at / packs;
-    if (place >= count) return;
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, tile = at / packs, stop = (tile + 1) * RUN;
+    if (stop >= size) return;
+    const u32 key = keys[stop];
+    if (key >= count || keys[stop - 1] != key || (tile && keys[stop - RUN - 1] == key)) return;
     const i64 column = at % packs * V;
-    const u32 stop = stops[place];
-    A sums[V] = {};
-    u32 next = starts[place];
-    for (; next + 4 <= stop; next += 4) {
-        Pack<T, V> packs4[4];
+    A found[V];
 #pragma unroll
-        for (int k = 0; k < 4; ++k) packs4[k] = load<V>(rows + (i64)order[next + k] * columns + column);
+    for (int i = 0; i < V; ++i) found[i] = parts[(tile * 2 + 1) * columns + column + i];
+    for (i64 next = tile + 1; next * RUN < size && keys[next * RUN] == key; ++next) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k)
-#pragma unroll
-            for (int i = 0; i < V; ++i) sums[i] += (A)packs4[k].value[i];
+        for (int i = 0; i < V; ++i) found[i] = How::combine(found[i], parts[next * 2 * columns + column + i]);
     }
-    for (; next < stop; ++next) {
-        const Pack<T, V> pack = load<V>(rows + (i64)order[next] * columns + column);
-#pragma unroll
-        for (int i = 0; i < V; ++i) sums[i] += (A)pack.value[i];
-    }
-    Pack<T, V> made;
-#pragma unroll
-    for (int i = 0; i < V; ++i) made.value[i] = (T)sums[i];
-    store<V>(out + place * columns + column, made);
+    finish<V, How>(out + key * (i64)columns + column, found);
 }
 
-// Rows picked by number, a pack for each thread; NaN where there is no such row.
-template <class T, class I, int V>
+// Rows picked by number in each of several arrays of `count` rows, a pack for each thread; NaN where there is no
+// such row. X counts the threads.
+template <class T, class I, class X, int V>
 __global__ void __launch_bounds__(256) take_rows(const T* __restrict__ rows, const I* __restrict__ places,
-                                                 T* __restrict__ out, i64 size, i64 count, u32 columns) {
-    const u32 packs = columns / V;
-    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, row = at / packs;
-    if (row >= size) return;
-    const i64 column = at % packs * V, place = places[row];
+                                                 T* __restrict__ out, i64 total, i64 size, i64 count, u32 columns) {
+    const X packs = columns / V, at = (X)blockIdx.x * 256 + threadIdx.x, row = at / packs;
+    if (at >= (X)total) return;
+    const i64 column = (i64)(at % packs) * V, place = places[row % (X)size], array = row / (X)size;
     Pack<T, V> made;
     if (place >= 0 && place < count) {
-        made = load<V>(rows + place * columns + column);
+        made = load<V>(rows + (array * count + place) * columns + column);
     } else {
 #pragma unroll
         for (int i = 0; i < V; ++i) made.value[i] = (T)__int_as_float(0x7fffffff);
     }
-    store<V>(out + row * columns + column, made);
+    store<V>(out + (i64)at * V, made);
 }

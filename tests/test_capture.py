@@ -245,6 +245,25 @@ def test_gradients_are_there_after_a_step(cuda):
     assert all(p.grad is not None for p in both[1].model.parameters())
 
 
+def test_indexing_by_several_arrays_is_captured(cuda):
+    weight = gg.randn(6, 5, 4, device=cuda, requires_grad=True)
+
+    def step(i, j):
+        weight.grad = None
+        (weight[i, j].sum() + (weight[:, i, j] ** 2).sum()).backward()
+        return gg.zeros(6, 5, device=cuda).index_put_((i, j), weight.grad[i, j, 0], accumulate=True)
+
+    compiled = gg.compile(step)
+    for seed in range(5):
+        i, j = (gg.tensor(np.random.default_rng([seed, k]).integers(0, 4, 50), device=cuda) for k in range(2))
+        results = []
+        for run in (step, compiled):
+            out = run(i, j)
+            results.append((out.cpu().numpy(), weight.grad.cpu().numpy()))
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_variables_around_the_function_may_be_bound_anew(cuda):
     weight, power = gg.full((3,), 2.0, device=cuda), 1
 

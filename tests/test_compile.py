@@ -166,14 +166,15 @@ def reduce():
 
 def optim():
     yield "prepare"
-    yield from (f"norm_total<{flag}>" for flag in FLAGS)
     for dtype, c in TYPES.items():
         for width in widths(dtype):
             yield from (f"sgd<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"adam<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"rmsprop<{c}, {width}, {flag}, {flag}>" for flag in FLAGS)
-            yield from (f"norm_parts<{c}, {width}, {flag}>" for flag in FLAGS)
-            yield f"rescale<{c}, {width}>"
+            yield from (f"{name}<{c}, {width}>" for name in ("adagrad", "adadelta", "radam"))
+            yield from (f"norm_parts<{c}, {width}, {p}>" for p in range(3))
+            yield f"rescale<{c}, {width}, {c}>"
+        yield from (f"norm_total<{c}, {p}>" for p in range(3))
 
 
 def philox():
@@ -185,10 +186,15 @@ def dropout():
 
 
 def index():
-    yield from ("sort_count", "sort_scan", "sort_move", "segments", "sort_keys<int>", "sort_keys<long long>")
+    yield from ("sort_count", "sort_scan", "sort_move", "sort_keys<int>", "sort_keys<long long>")
+    yield from ("ravel_index<int>", "ravel_index<long long>")
+    for name in ("combine_tiles", "join_tiles"):
+        yield from (f"{name}<{c}, 1, Maximum>" for c in ("bool", "signed char", "long long"))
+        for dtype, c in TYPES.items():
+            yield from (f"{name}<{c}, {width}, Add>" for width in widths(dtype))
+            yield from (f"{name}<{c}, 1, {how}>" for how in ("Multiply", "Maximum", "Minimum"))
     for dtype, c in TYPES.items():
-        yield from (f"sum_segments<{c}, {width}>" for width in widths(dtype))
-        yield from (f"take_rows<{c}, long long, {width}>" for width in widths(dtype))
+        yield from (f"take_rows<{c}, long long, {x}, {width}>" for x in ("u32", "i64") for width in widths(dtype))
 
 
 def join():

@@ -117,7 +117,9 @@ INDEXING = """
     x[T.tensor(0), T.tensor(1)]; x[[T.tensor(0), T.tensor(1)]]; x[T.tensor([[0], [1]]), T.tensor([0, 1, 2])]; s[0]
     s[...]; s[None]; s[()]; x[T.tensor([0, 1], dtype=T.int32)]; x[True, [0, 1]]; x[[True, False], None, [0]]
     x[T.tensor([0, 1, 1]), :, T.tensor([0, 0, 0])]; x[:, T.tensor([0, 0]), 1:]; x[:, :, T.tensor([3, 3, 0])]
-    x[0, T.tensor([1, 1])]; e[0]; e[:]; e[:, T.tensor([0, 1])]; e[T.tensor([], dtype=T.int64)]; x[m[0, 0, 0]]
+    x[:, [0, 1], ..., [0, 1]]; x[..., [0, 1], [0, 1], [0, 1]]; x[:, None, ..., [0, 1], [1, 0]]
+    x[[0, 1], ..., [0, 1], 0]; x[:, m[0, 0], ..., [0]]; x[:, [0, 1], ..., [0, 1], [0, 0]]; x[0, T.tensor([1, 1])]
+    e[0]; e[:]; e[:, T.tensor([0, 1])]; e[T.tensor([], dtype=T.int64)]; x[m[0, 0, 0]]
     put(x, 0, 1.5); put(x, 0, w); put(x, (0, 1), v[:4]); put(x, T.tensor([0]), w); put(x, m, 0.0); put(x, m, s)
     put(x, m, x.detach()[m] * 2); put(x, m, x[m] * 2); put(x, (slice(None), 0), v[:4])
     put(x, (slice(None), [0, 2]), v[:4]); put(x, ([0, 1], slice(None), [1, 2]), v[:3]); put(x, 0, T.ones(1, 1, 4))

@@ -551,19 +551,99 @@ def test_ops_use_the_kernels_and_fusion_turns_them_off(monkeypatch):
 SUMS = [(1, 1, 1), (6, 3, 4), (300, 5, 7), (5000, 1, 70000), (4100, 8, 3), (64, 1000, 300)]
 
 
-def test_sums_of_rows(dtype, together):
-    """Few and many rows for each place, more places than one digit of the sort has, negative ones, unaligned rows."""
+def test_sums_of_rows(dtype, together, monkeypatch):
+    """Few and many rows for each place, more places than one digit of the sort has, negative ones, unaligned rows.
+
+    The same to the last bit every time, and where it can be chosen in whatever order threads and blocks run.
+    """
     cases = []
     for k, (size, columns, count) in enumerate(SUMS if dtype == np.float32 else SUMS[2:4]):
         places = np.random.default_rng(k).integers(-count, count, size)
         cases.append((values((size, columns), dtype), places.astype(np.int32 if k % 2 else np.int64), count))
     given = [(on_device(rows, True), on_device(places), count) for rows, places, count in cases]
-    outs = together(lambda: [[indexing.sum_rows(*each) for _ in range(2)] for each in given])
-    for (rows, places, count), (out, again) in zip(cases, outs, strict=True):
+    outs = []
+    for order in "0123":
+        monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+        outs.append(together(lambda: [indexing.sum_rows(*each) for each in given]))
+    for (rows, places, count), *each in zip(cases, *outs, strict=True):
         expected = np.zeros((count, rows.shape[1]))
         np.add.at(expected, places, rows.astype(np.float64))
-        close(out, expected, dtype, 4)
-        assert out.get().tobytes() == again.get().tobytes()
+        close(each[0], expected, dtype, 4)
+        assert len({out.get().tobytes() for out in each}) == 1
+
+
+HOW = ["add", "multiply", "maximum", "minimum"]
+
+
+def test_elements_are_combined_where_they_fall(dtype, together):
+    array, source = values((70,), dtype), values((700,), dtype, shift=1.5)
+    source[[3, 50]] = np.nan, np.inf
+    places = np.random.default_rng(0).integers(0, 60, 700)
+    places[300:600] = 33  # more than one thread goes through
+    source[300:600] = 1 + source[300:600] / 1000
+    places[[7, 8]] = 70, -71  # there are no such places
+    given = [on_device(a) for a in (array, source, places)]
+    outs = together(lambda: [indexing.combine_at(*given, how) for how in HOW])
+    for how, out in zip(HOW, outs, strict=True):
+        expected = array.astype(np.float64)
+        keep = np.delete(np.arange(700), [7, 8])
+        with np.errstate(invalid="ignore"):
+            getattr(np, how).at(expected, places[keep], source[keep].astype(np.float64))
+        close(out, expected, dtype, 20)
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "int8", "uint8", "bool"])
+def test_integers_are_combined_as_on_the_cpu(kind, together):
+    """They wrap around, and those of 64 bits stay exact."""
+    draw = np.random.default_rng(1)
+    most = 1 if kind == "bool" else min(np.iinfo(kind).max, 2**62)
+    array, source = (draw.integers(0 if kind == "bool" else -(most // 2), most, n, endpoint=True) for n in (9, 40))
+    array, source, places = array.astype(kind), source.astype(kind), draw.integers(0, 9, 40).astype(np.int16)
+    given = [on_device(a) for a in (array, source, places)]
+    hows = HOW if kind != "bool" else ["add", "maximum"]
+    outs = together(lambda: [indexing.combine_at(*given, how) for how in hows])
+    for how, out in zip(hows, outs, strict=True):
+        expected = array.copy()
+        with np.errstate(over="ignore"):
+            getattr(np, how).at(expected, places, source)
+        assert np.array_equal(out.get(), expected)
+
+
+def test_places_in_several_dimensions(together):
+    parts = np.array([[0], [-3], [2], [3]]), np.array([0, -5, 4, 5, -6], np.int32)
+    given = [on_device(part) for part in parts]
+    out = together(lambda: indexing.ravel_index(*given, (3, 5))).get()
+    first, second = np.array([0, 0, 2, -1]), np.array([0, 0, 4, -1, -1])
+    inside = (first >= 0)[:, None] & (second >= 0)
+    assert np.array_equal(out, np.where(inside, first[:, None] * 5 + second, -(2**62)))
+
+
+def test_indexing_by_several_arrays_is_reproducible(monkeypatch):
+    """Values and gradients as on the CPU, bit by bit whatever the order of threads and blocks; NaN out of range."""
+    x, i, j = values((6, 5, 4), np.float32), *np.random.default_rng(2).integers(-4, 4, (2, 500))
+    for index in (lambda i, j: (i, j), lambda i, j: (slice(None), i, j), lambda i, j: (i, slice(None), j)):
+        found = []
+        for device, order in (("cpu", "0"), *(("cuda", order) for order in "0123")):
+            monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+            place = index(gg.tensor(i, device=device), gg.tensor(j, device=device))
+            t = gg.tensor(x, device=device, requires_grad=True)
+            out = t[place]
+            weight = gg.tensor(values(tuple(out.shape), np.float32), device=device)
+            out.backward(weight)
+            where = tuple(None if isinstance(part, slice) else part for part in place)
+            put = gg.tensor(x, device=device).index_put_(where, weight, accumulate=True)
+            found.append([a.detach().cpu().numpy() for a in (out, t.grad, put)])
+        for out, *sums in found[1:]:
+            assert np.array_equal(out, found[0][0])
+            for k, total in enumerate(sums, 1):
+                assert np.allclose(total, found[0][k], rtol=1e-5, atol=1e-5)
+                assert total.tobytes() == found[1][k].tobytes()
+        outside = index(gg.tensor([0, 3, -7], device="cuda"), gg.tensor([9, 0, 0], device="cuda"))
+        t = gg.tensor(x, device="cuda", requires_grad=True)
+        picked = t[outside]
+        assert picked.isnan().sum().item() == picked.numel() * 2 // 3
+        picked.nan_to_num(0.0).sum().backward()
+        assert t.grad.sum().item() == picked.numel() // 3
 
 
 def test_rows_are_picked(dtype, together):
@@ -784,6 +864,13 @@ def update(kind, arrays, state, numbers, group):
         buffers = (first, second if group["momentum"] else None, third if group["centered"] else None)
         options = (group["alpha"], group["eps"], group["momentum"], decay)
         optim.rmsprop(params, gradients, *buffers, numbers, *options)
+    elif kind is algorithms.Adagrad:
+        optim.adagrad(params, gradients, first, numbers, group["eps"], decay)
+    elif kind is algorithms.Adadelta:
+        optim.adadelta(params, gradients, first, second, numbers, group["rho"], group["eps"], decay)
+    elif kind is algorithms.RAdam:
+        decay = 0.0 if group["decoupled_weight_decay"] else decay
+        optim.radam(params, gradients, first, second, numbers, group["betas"], group["eps"], decay)
     else:
         decay = 0.0 if group["decoupled_weight_decay"] else decay
         largest = third if group["amsgrad"] else None
@@ -799,12 +886,18 @@ OPTIMIZERS = [
     (algorithms.Adam, {"weight_decay": 0.1, "maximize": True}),
     (algorithms.Adam, {"amsgrad": True}),
     (algorithms.AdamW, {}),
+    (algorithms.Adagrad, {"lr_decay": 0.5, "weight_decay": 0.1, "maximize": True}),
+    (algorithms.Adadelta, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.Adadelta, {"rho": 0.5, "eps": 1e-3}),
+    (algorithms.RAdam, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.RAdam, {"betas": (0.5, 0.6), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (algorithms.RAdam, {"betas": (0.5, 0.9)}),
 ]
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIMIZERS, ids=lambda value: getattr(value, "__name__", None))
 def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
-    """With a loss scale, a clip factor, a step left out for an infinite gradient, and an unaligned buffer."""
+    """With a loss scale, a step left out for an infinite gradient, and an unaligned buffer."""
     xp = cuda.cupy()
     sizes = ((1, False), (4099, False), (640, True)) if dtype == np.float32 else ((4099, False),)
     param = gg.tensor(np.zeros(1), requires_grad=True)
@@ -812,18 +905,19 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
     decoupled = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
     fixed = {"momentum": group.get("momentum", 0.0), "dampening": group.get("dampening", 0.0)}
     fixed |= {"betas": group.get("betas", (0.0, 0.0)), "decoupled_decay": decoupled, "maximize": group["maximize"]}
+    fixed |= {"lr_decay": group.get("lr_decay", 0.0), "rectify": kind is algorithms.RAdam}
 
     def gradients(size):
-        return [values((size,), dtype, seed, scale=8.0) for seed in range(1, 4)]
+        return [values((size,), dtype, seed, scale=8.0) for seed in range(1, 9)]
 
     def run(size, unaligned):
         params = on_device(values((size,), dtype), unaligned)
         state = [on_device(np.zeros(size, dtype), unaligned) for _ in range(3)]
         numbers, step, lr = optim.numbers(), xp.zeros(()), xp.asarray(0.01)
         found_inf = xp.zeros((), np.float32)
-        control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf, "clip": xp.asarray(0.5)}
-        first, second, third = gradients(size)
-        for k, g in enumerate([first, second, np.full(size, np.inf), third]):
+        control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf}
+        first, second, *others = gradients(size)
+        for k, g in enumerate([first, second, np.full(size, np.inf), *others]):
             found_inf[...] = k == 2
             optim.prepare(numbers, step, lr, **fixed, **control)
             update(kind, (params, on_device(g.astype(dtype))), state, numbers, group)
@@ -833,61 +927,113 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
         param = gg.tensor(values((size,), dtype).astype(np.float64), requires_grad=True)
         optimizer = kind([param], lr=0.01, **options)
         for g in gradients(size):
-            param.grad = gg.tensor(g.astype(np.float64) / 8 * 0.5)
+            param.grad = gg.tensor(g.astype(np.float64) / 8)
             optimizer.step()
-        assert step.get() == 3
+        assert step.get() == 8
         close(params, param.detach().numpy(), dtype, 3)
 
 
-def test_gradient_norm_and_unscaling(dtype, together):
+def test_norms_of_many_arrays(dtype, together, monkeypatch):
+    """More arrays than one launch takes, empty, unaligned, transposed and longer ones than one block's part among them.
+
+    Bit by bit the same every time, and where it can be chosen in whatever order threads and blocks run.
+    """
+    sizes = [*range(33), 16384, 16385, 40003] if dtype == np.float32 else [0, 3, 70003]
+    arrays = [values((size,), dtype) for size in sizes] + [values((40, 3), dtype)]
+    given = [on_device(a, a.size % 2 == 1) for a in arrays[:-1]] + [on_device(arrays[-1]).T]
+    flat = np.concatenate([a.astype(np.float64).ravel() for a in arrays])
+    orders = (1, 2, 3, math.inf)
+    outs = together(lambda: [optim.norm(given, p, np.dtype(dtype)) for p in orders])
+    for p, out in zip(orders, outs, strict=True):
+        if p == 3:
+            assert out is NotImplemented
+            continue
+        close(out, np.linalg.norm(flat, p), dtype, 2)
+        for order in "123":
+            monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+            assert together(lambda p=p: optim.norm(given, p, np.dtype(dtype))).get().tobytes() == out.get().tobytes()
+    assert together(lambda: optim.norm(given[:1], 2, np.dtype(dtype))).get() == 0
+
+
+def test_unscaling_and_clipping(dtype, together):
     xp = cuda.cupy()
-    arrays = [values((size,), dtype, size) for size in (1, 4099, 9001)]
-    given = [on_device(a, a.size == 4099) for a in arrays]
-    flat = np.concatenate([a.astype(np.float64) for a in arrays])
+    arrays = [values((size,), dtype, size) for size in (1, 4099, 0, 40003)] + [values((6, 5), dtype)]
     scale = xp.asarray(4.0, np.float32)
+    norms = [xp.asarray(n, dtype) for n in (30.0, 2.0, math.nan)]
     found_inf = xp.zeros((), np.float32)
 
     def work():
-        norms = [optim.norm(given, 1.0), optim.norm(given, 1e9), optim.norm(given, 1.0, maximum=True)]
-        scaled = optim.norm(given, 1.0, scale=scale, found_inf=found_inf)
-        clipped = on_device(arrays[1])
-        optim.rescale(clipped, scale, norms[0][1:], found_inf)
-        return norms, scaled, clipped
+        outs = []
+        for total in norms:
+            given = [on_device(a, a.size == 4099) for a in arrays[:-1]] + [on_device(arrays[-1]).T]
+            strided = on_device(arrays[-1])[:, ::2]
+            left = optim.rescale([*given, strided, given[0]], scale, total, 3.0, found_inf)
+            assert len(left) == 2
+            assert left[0] is strided
+            assert left[1] is given[0]
+            outs.append((given, strided))
+        return outs
 
-    (norm, free, largest), scaled, clipped = together(work)
-    length = np.sqrt((flat**2).sum())
-    tolerance = 1e-6 if dtype != np.float64 else 1e-12
-    assert np.allclose(norm.get(), [length, 1 / (length + 1e-6)], rtol=tolerance)
-    assert free.get()[1] == 1
-    assert np.allclose(largest.get()[0], np.abs(flat).max(), rtol=tolerance)
-    assert np.allclose(scaled.get()[0], length / 4, rtol=tolerance)
-    close(clipped, arrays[1].astype(np.float64) / 4 * norm.get()[1], dtype)
+    for (given, strided), factor in zip(together(work), (3 / (30 + 1e-6), 1.0, math.nan), strict=True):
+        for array, out in zip([*arrays[:-1], arrays[-1].T], given, strict=True):
+            close(out, array.astype(np.float64) / 4 * factor, dtype)
+        assert np.array_equal(strided.get(), arrays[-1][:, ::2])
     assert found_inf.get() == 0
+
+
+def test_a_model_is_clipped_by_few_launches_and_without_waiting(monkeypatch):
+    """Parameters of two dtypes, one gradient transposed; as on the CPU, and the same to the last bit every time."""
+    launches = []
+    function = kernels.function
+    monkeypatch.setattr(kernels, "function", lambda name, *args: launches.append(args[0]) or function(name, *args))
+    monkeypatch.setattr(gg.Tensor, "item", lambda self: pytest.fail("the host waits"))
+    found = []
+    for device, order in (("cpu", "0"), ("cuda", "0"), ("cuda", "3")):
+        monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+        params = []
+        for k in range(40):
+            kind = np.float16 if k % 20 == 19 else np.float32
+            params.append(gg.zeros(k + 1, 3, device=device, dtype=kind, requires_grad=True))
+            params[-1].grad = gg.tensor(values((3, k + 1), kind, k), device=device).T
+        launches.clear()
+        total = gg.nn.utils.clip_grad_norm_(params, 2.0)
+        assert total.dtype == np.float32
+        if device == "cuda":
+            assert (
+                sorted(name.split("<")[0] for name in launches) == ["norm_parts"] * 3 + ["norm_total"] + ["rescale"] * 3
+            )
+        found.append([a.detach().cpu().numpy() for a in (total, *[p.grad for p in params])])
+    for one, two, three in zip(*found, strict=True):
+        assert np.allclose(one, two, rtol=2e-3 if one.dtype == np.float16 else 2e-6, atol=1e-7)
+        assert two.tobytes() == three.tobytes()
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 def test_tiles_end_where_arrays_end(beyond):
-    """A block works on 4096 elements here; what follows the array stays as it is."""
-    size = 4096 + beyond
-    buffer = on_device(np.ones(size + 8, np.float32))
-    optim.rescale(buffer[:size], cuda.cupy().asarray(4.0, np.float32))
-    assert buffer.get().tolist() == [0.25] * size + [1.0] * 8
+    """A tile has 4096 elements here, a block's part 16384; what follows the array stays as it is."""
+    for size in (4096 + beyond, 16384 + beyond):
+        buffer = on_device(np.ones(size + 8, np.float32))
+        assert not optim.rescale([buffer[:size]], cuda.cupy().asarray(4.0, np.float32))
+        assert buffer.get().tolist() == [0.25] * size + [1.0] * 8
 
 
 def test_infinite_gradients_are_found(together):
     single = np.dtype("float32")
-    arrays = [values((4099,), single) for _ in range(2)]
+    arrays = [values((4099,), single) for _ in range(3)]
     arrays[0][4098], arrays[1][7] = np.inf, np.nan
-    flags = cuda.cupy().zeros(4, np.float32)
+    flags = cuda.cupy().zeros(3, np.float32)
 
     def work():
         flags[...] = 0
         for k, array in enumerate(arrays):
-            optim.rescale(on_device(array), None, None, flags[k : k + 1])
-            optim.norm([on_device(array)], 1.0, found_inf=flags[k + 2 : k + 3])
+            optim.rescale([on_device(arrays[2]), on_device(array)], found_inf=flags[k])
+        return [float(optim.norm([on_device(a)], p, single).get()) for a in arrays for p in (2, math.inf)]
 
-    together(work)
-    assert flags.get().tolist() == [1, 1, 1, 1]
+    found = together(work)
+    assert flags.get().tolist() == [1, 1, 0]
+    assert found[:2] == [math.inf] * 2
+    assert np.isnan(found[2:4]).all()
+    assert np.isfinite(found[4:]).all()
 
 
 # Generated chains of elementwise ops

@@ -838,3 +838,29 @@ def test_a_cuda_device_steps_as_the_cpu_does(place, name, choice):
         for item, value in states[0].get(k, {}).items():
             found = states[1][k][item]
             np.testing.assert_allclose(found.cpu().numpy(), value.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}),
+        ("Adadelta", {"weight_decay": 0.1, "maximize": True}),
+        ("RAdam", {"lr": 0.01, "weight_decay": 0.1}),
+    ],
+    ids=str,
+)
+def test_kernels_follow_the_cpu_for_twenty_steps_of_float32(place, name, choice):
+    rng = np.random.default_rng(4)
+    here = [gg.tensor(rng.standard_normal(n), dtype=gg.float32, requires_grad=True) for n in (7, 300)]
+    there = [p.detach().to(place).requires_grad_() for p in here]
+    optimizers = [getattr(optim, name)(params, **choice) for params in (here, there)]
+    assert optimizers[1]._step_supports_amp_scaling
+    for _ in range(20):
+        for p, q in zip(here, there, strict=True):
+            p.grad = gg.tensor(rng.standard_normal(p.shape), dtype=gg.float32)
+            q.grad = p.grad.to(place)
+        for optimizer in optimizers:
+            optimizer.step()
+        for p, q in zip(here, there, strict=True):
+            np.testing.assert_allclose(q.detach().cpu().numpy(), p.detach().numpy(), rtol=3e-6, atol=1e-6)

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import creation
-from ..backend import dtypes, module_of, on, transfer
+from ..backend import device_of, dtypes, module_of, on, transfer
+from ..backend.fused import optim as kernels
 from ..backend.quiet import quiet
 from ..engine import no_grad
-from ..ops.core import memory_to_change
+from ..ops.core import fuses, memory_to_change
 from ..tensor import Tensor
 
 _READY, _UNSCALED, _STEPPED = range(3)
@@ -94,16 +95,22 @@ class GradScaler:
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         with on(scale.device), quiet():
             xp = module_of(scale._data)
-            inverse = (1.0 / scale._data.astype(dtypes.float64)).astype(dtypes.float32)
             found = xp.zeros((), dtypes.float32)
-            for grad in grads:
-                if grad.dtype == dtypes.float16:
-                    raise ValueError("Attempting to unscale FP16 gradients.")
-                array, its = memory_to_change(grad), module_of(grad._data)
+            if any(grad.dtype == dtypes.float16 for grad in grads):
+                raise ValueError("Attempting to unscale FP16 gradients.")
+            arrays = [memory_to_change(grad) for grad in grads]
+            if scale.is_cuda and fuses():
+                here = [array for array in arrays if device_of(array) == scale.device]
+                elsewhere = [array for array in arrays if device_of(array) != scale.device]
+                arrays = kernels.rescale(here, scale=scale._data, found_inf=found) + elsewhere
+            inverse = (1.0 / scale._data.astype(dtypes.float64)).astype(dtypes.float32) if arrays else None
+            for array in arrays:
+                its, place = module_of(array), device_of(array)
                 broken = its.logical_not(its.isfinite(array).all()).astype(dtypes.float32)
                 found = xp.maximum(found, transfer(its.asarray(broken), scale.device))
-                its.multiply(array, transfer(xp.asarray(inverse), grad.device).astype(array.dtype), out=array)
-                grad._bump()
+                its.multiply(array, transfer(xp.asarray(inverse), place).astype(array.dtype), out=array)
+        for grad in grads:
+            grad._bump()
         self._found[id(optimizer)] = Tensor._wrap(xp.asarray(found))
         self._stages[id(optimizer)] = _UNSCALED
 

@@ -55,6 +55,17 @@ def take_index(xp, input, /, index):
     return input[index]
 
 
+@take_index.kernel
+def _take_index_kernel(input: Any, index: Any) -> Any:
+    if all(part.dtype.kind == "b" for part in index if hasattr(part, "dtype")) or not dtypes.is_floating(input.dtype):
+        return NotImplemented
+    axes, start, places = _indexed_places(module_of(input), index, input.shape)
+    if axes != [*range(start, start + len(axes))]:
+        input = input.transpose(axes + [d for d in range(input.ndim) if d not in axes])
+    before, sizes, after = np.split(input.shape, [start, start + len(axes)])
+    return fused.indexing.take_rows(input.reshape(*before, math.prod(sizes), *after), places, start)
+
+
 take_index.rules(input=lambda F, g, input_shape, index: F.take_index_sum(g, input_shape, index))
 
 
@@ -70,35 +81,46 @@ take_index.rules(input=lambda F, g, input_shape, index: F.take_index_sum(g, inpu
 )
 def take_index_sum(xp, input, /, shape, index):
     """Zeros with ``input`` added at an advanced index, repeats adding up: the gradient of take_index."""
-    arrays = [part for part in index if hasattr(part, "dtype")]
-    masks = all(part.dtype.kind == "b" for part in arrays)
-    if xp is not np and len(index) == 1 and not masks:
-        rows = xp.asarray(index[0]).reshape(-1)
-        return sum_rows.on_arrays(input.reshape(rows.size, math.prod(shape[1:])), rows, shape[0]).reshape(shape)
-    if masks or xp is not np:
+    if all(part.dtype.kind == "b" for part in index if hasattr(part, "dtype")):
         out = xp.zeros(shape, input.dtype)
-        if masks:
-            out[index] = input  # masks name no element twice
-        else:
-            _combine_at(xp, "add", out, index, input)
+        out[index] = input  # masks name no element twice
         return out
-    axes, start, rows = _indexed_rows(index, shape)
+    axes, start, places = _indexed_places(xp, index, shape)
     sizes = [shape[a] for a in axes]
     rest = [d for d in range(len(shape)) if d not in axes]
-    source = np.moveaxis(input, range(start, start + rows.ndim), range(rows.ndim))
+    source = xp.moveaxis(input, range(start, start + places.ndim), range(places.ndim))
     width = math.prod(shape[d] for d in rest)
-    out = sum_rows.forward(xp, source.reshape(rows.size, width), rows.reshape(-1), math.prod(sizes))
-    return out.reshape(*sizes, *[shape[d] for d in rest]).transpose(np.argsort(axes + rest))
+    out = core.raw.sum_rows(source.reshape(places.size, width), places.reshape(-1), math.prod(sizes))
+    return out.reshape(*sizes, *[shape[d] for d in rest]).transpose([*np.argsort(axes + rest)])
 
 
 take_index_sum.rules(input=lambda F, g, index: F.take_index(g, index))
 
 
-def _indexed_rows(index: Any, shape: tuple[int, ...]) -> tuple[list[int], int, Any]:
+@op(
+    samples=lambda t: [(t.ints(4, low=-3, high=3), (3,)), (t.ints(2, 1, high=3), t.ints(5, low=-4, high=4), (3, 4))],
+    torch=None,
+    differentiable=False,
+)
+def ravel_index(xp, *parts, sizes):
+    """Places counted through dimensions of some sizes, from those along each; negative ones count from the end."""
+    found = [xp.where(part < 0, part + n, part) for part, n in zip(parts, sizes, strict=True)]
+    if xp is np:
+        return np.ravel_multi_index(found, sizes)
+    places = found[0].astype(np.int64)
+    for part, n in zip(found[1:], sizes[1:], strict=True):
+        places = places * n + part
+    return places
+
+
+ravel_index.kernel(fused.indexing.ravel_index)
+
+
+def _indexed_places(xp: Any, index: Any, shape: tuple[int, ...]) -> tuple[list[int], int, Any]:
     """What an advanced index picks from an array of a shape.
 
     Returns:
-        The indexed dimensions, where the result has the dimensions of the index in their place, and the positions
+        The indexed dimensions, where the result has the dimensions of the index in their place, and the places
         picked, counted through the indexed dimensions.
     """
     taken = sum(
@@ -115,12 +137,11 @@ def _indexed_rows(index: Any, shape: tuple[int, ...]) -> tuple[list[int], int, A
         else:
             found = part.nonzero() if part.dtype.kind == "b" else (part,)
             axes += range(axis, axis + len(found))
-            parts += found
+            parts += [xp.asarray(each) for each in found]
             axis += len(found)
-    sizes = [shape[a] for a in axes]
-    rows = np.ravel_multi_index([np.where(p < 0, p + n, p) for p, n in zip(parts, sizes, strict=True)], sizes)
+    places = core.raw.ravel_index(*parts, tuple(shape[a] for a in axes))
     # Where indexed dimensions stand side by side NumPy leaves the new ones in their place, else it puts them first.
-    return axes, axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0, rows
+    return axes, axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0, places
 
 
 def _last(positions: Any) -> Any:
@@ -136,37 +157,40 @@ def _last(positions: Any) -> Any:
     return last.reshape(positions.shape)
 
 
-def _combine_at(xp: Any, how: str, out: Any, index: Any, source: Any) -> None:
-    """``out[index] = add(out[index], source)`` (or maximum, or minimum), repeated positions one after the other.
-
-    CuPy has atomics for 32 bits and up, without a sign for integers of 64.
-    """
-    if xp is np or (out.dtype.kind == "f" and (how == "add" or out.dtype.itemsize > 2)) or out.dtype == np.int32:
-        getattr(xp, how).at(out, index, source)
-    elif out.dtype == np.int64:
-        # Sums are the same without a sign; so is the order, once the sign's bit is turned.
-        bias = np.int64(0 if how == "add" else -(2**63))
-        shifted = (out ^ bias).view(np.uint64)
-        getattr(xp, how).at(shifted, index, (source.astype(np.int64, copy=False) ^ bias).view(np.uint64))
-        out[...] = shifted.view(np.int64) ^ bias
-    else:
-        wide = out.astype(np.int32 if out.dtype.kind in "iub" else np.float32)
-        getattr(xp, how).at(wide, index, source.astype(wide.dtype))
-        out[...] = wide
-
-
-def _multiply_at(xp: Any, out: Any, positions: Any, source: Any) -> None:
-    """``out[positions] *= source``, repeated positions repeatedly."""
+def _combine_at(xp: Any, how: str, out: Any, positions: Any, source: Any) -> None:
+    """``out[positions] = how(out[positions], source)``, repeated positions one after the other."""
+    function = getattr(xp, how)
     if xp is np:
-        np.multiply.at(out, positions, source)
+        function.at(out, positions, source)
         return
-    # CuPy has no atomic product: all first occurrences, then all second ones, ...
+    # CuPy's atomics come in whatever order and lack dtypes: all first occurrences, then all second ones, ...
     order = xp.argsort(positions)
     positions, source = positions[order], source[order]
     turn = xp.arange(positions.size) - xp.searchsorted(positions, positions)
     for k in range(int(turn.max()) + 1 if positions.size else 0):
         chosen = xp.nonzero(turn == k)[0]
-        out[positions[chosen]] *= source[chosen]
+        places = positions[chosen]
+        out[places] = function(out[places], source[chosen])
+
+
+@op(
+    samples=lambda t: [
+        (t(4), t(6), t.ints(6, high=3), "add"),
+        (t(4), t(3), np.array([3, 3, 0]), "multiply"),
+        (t(4), t(3), np.array([3, 3, 0]), "maximum"),
+        (t(4), t(3), np.array([1, 3, 1]), "minimum"),
+    ],
+    torch=None,
+    differentiable=False,
+)
+def combine_at(xp, input, source, positions, /, how):
+    """A copy of a vector, each element combined by a ufunc with those of ``source`` that fall on its position."""
+    out = xp.array(input, copy=True, order="C")
+    _combine_at(xp, how, out, positions, source)
+    return out
+
+
+combine_at.kernel(fused.indexing.combine_at)
 
 
 @op(
@@ -233,8 +257,8 @@ def _index_put_rule(F, g, wanted, input_shape, src_shape, index):
     if wanted[1]:
         g_src = F.take_index(g, index)
         if module_of(F.array(g)) is np and any(hasattr(part, "dtype") and part.dtype.kind == "i" for part in index):
-            axes, start, rows = _indexed_rows(index, input_shape)
-            last = _last(rows)
+            axes, start, places = _indexed_places(np, index, input_shape)
+            last = _last(places)
             if last is not None:
                 after = len(input_shape) - len(axes) - start
                 g_src = F.keep(g_src, F.constant(last.reshape(*last.shape, *(1,) * after)))
@@ -260,12 +284,7 @@ def index_select(xp, input, index, /, dim):
     return xp.take(input, index, axis=dim)
 
 
-@index_select.kernel
-def _index_select_kernel(input: Any, index: Any, dim: int) -> Any:
-    if dim or not input.size:
-        return NotImplemented
-    picked = fused.indexing.take_rows(input.reshape(len(input), -1), index)
-    return picked if picked is NotImplemented else picked.reshape(*index.shape, *input.shape[1:])
+index_select.kernel(fused.indexing.take_rows)
 
 
 index_select.rules(input=lambda F, g, input_shape, index, dim: F.index_sum(g, index, dim, input_shape[dim]))
@@ -406,11 +425,13 @@ def _scatter_rule(F, g, wanted, index, src_shape, dim):
 )
 def scatter_extreme(xp, input, index, src, /, dim, reduce):
     """The largest ("amax") or smallest ("amin") of each element of ``input`` and those of ``src`` that fall on it."""
-    out = xp.array(input, copy=True, order="C")
-    source = src[tuple(slice(n) for n in index.shape)]
-    best = "maximum" if reduce == "amax" else "minimum"
-    _combine_at(xp, best, out.reshape(-1), _positions(xp, index, out.shape, dim).reshape(-1), source.reshape(-1))
-    return out
+    return _combined(xp, input, index, src, dim, "maximum" if reduce == "amax" else "minimum")
+
+
+def _combined(xp: Any, input: Any, index: Any, src: Any, dim: int, how: str) -> Any:
+    source = src[tuple(slice(n) for n in index.shape)].reshape(-1)
+    positions = _positions(xp, index, input.shape, dim).reshape(-1)
+    return combine_at.on_arrays(input.reshape(-1), source, positions, how).reshape(input.shape)
 
 
 @scatter_extreme.joint_rule
@@ -493,6 +514,13 @@ def parse_index(input: Any, index: Any) -> tuple[tuple[Any, ...] | None, tuple[A
     if not arrays:
         # With an Ellipsis NumPy gives a 0-d view, not a scalar, where every dimension is indexed.
         return (*basic, *(() if Ellipsis in basic else (Ellipsis,))), None
+    if Ellipsis in basic:
+        # NumPy would take even one that stands for no dimension as a reason to put those of the arrays first.
+        ndim = input._data.ndim - sum(isinstance(p, int) for p in basic) + sum(p is None for p in basic)
+        taken = sum(p.ndim if getattr(p, "dtype", None) == dtypes.bool_ else 1 for p in advanced if p is not Ellipsis)
+        k = next(k for k, part in enumerate(advanced) if part is Ellipsis)
+        if ndim >= taken:
+            advanced[k : k + 1] = [slice(None)] * (ndim - taken)
     trivial = all(part is Ellipsis or part == slice(None) for part in basic)
     return None if trivial else (*basic, *(() if Ellipsis in basic else (Ellipsis,))), tuple(advanced)
 
@@ -905,10 +933,7 @@ def _scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, 
 @op(differentiable=False, torch=None, samples=lambda t: [(t(4), np.array([3, 3, 0]), t(3), 0)])
 def scatter_product(xp, input, index, src, /, dim):
     """The product of each element of ``input`` and those of ``src`` that fall on it."""
-    out = xp.array(input, copy=True, order="C")
-    source = src[tuple(slice(n) for n in index.shape)]
-    _multiply_at(xp, out.reshape(-1), _positions(xp, index, out.shape, dim).reshape(-1), source.reshape(-1))
-    return out
+    return _combined(xp, input, index, src, dim, "multiply")
 
 
 def _lowest(dtype: Any) -> Any:

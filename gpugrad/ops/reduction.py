@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backend import cpu, dtypes, fused, module_of
 from . import core
-from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public, taped
+from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public, raw, taped
 from .elementwise import maximum, minimum, zero
 from .pointwise import inplace_method
 
@@ -956,7 +956,10 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
         raise RuntimeError(
             f"bincount: weights of shape {weights._data.shape} do not match the input's shape {array.shape}"
         )
-    out = module_of(array).bincount(array, weights=weights._data, minlength=minlength)
+    count = max(minlength, int(array.max()) + 1 if array.size else 0)
+    rows = weights._data.astype(np.float64).reshape(-1, 1)
+    # CuPy's bincount adds weights in whatever order.
+    out = raw.sum_rows(rows, array, count).reshape(-1)
     return _wrapped(out.astype(weights.dtype if weights.dtype == np.float32 else np.float64))
 
 

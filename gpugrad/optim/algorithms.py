@@ -187,8 +187,6 @@ class Adam(FlatOptimizer):
         ValueError: an option is out of its range.
     """
 
-    _varying = (2, 3)
-
     def __init__(
         self,
         params: Any,
@@ -324,6 +322,13 @@ class Adagrad(FlatOptimizer):
         lr = float(group["lr"]) / (1 + (step - 1) * group["lr_decay"])
         return lr, group["eps"], group["weight_decay"], group["maximize"]
 
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"lr_decay": group["lr_decay"], "maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        kernels.adagrad(p, g, state[0], numbers, group["eps"], group["weight_decay"])
+
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
         lr, eps, weight_decay, maximize = numbers
@@ -370,6 +375,13 @@ class Adadelta(FlatOptimizer):
     def _numbers(self, group: dict[str, Any], step: int) -> Any:
         return float(group["lr"]), *[group[name] for name in ("rho", "eps", "weight_decay", "maximize")]
 
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        kernels.adadelta(p, g, state[0], state[1], numbers, group["rho"], group["eps"], group["weight_decay"])
+
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
         lr, rho, eps, weight_decay, maximize = numbers
@@ -391,8 +403,6 @@ class RAdam(FlatOptimizer):
     Raises:
         ValueError: an option is out of its range.
     """
-
-    _varying = (2,)
 
     def __init__(
         self,
@@ -428,6 +438,15 @@ class RAdam(FlatOptimizer):
         if group["decoupled_weight_decay"]:
             decay, shrink = 0, 1 - lr * decay
         return beta1, beta2, size, adapts, group["eps"], decay, shrink, group["maximize"]
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+        return {"betas": group["betas"], "decoupled_decay": decay, "rectify": True, "maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        decay = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
+        kernels.radam(p, g, state[0], state[1], numbers, group["betas"], group["eps"], decay)
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:

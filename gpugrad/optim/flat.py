@@ -27,7 +27,6 @@ from ..tensor import Tensor
 from .optimizer import Optimizer
 
 _DEVICE_BLOCK = 1 << 18  # elements; smaller parameters are gathered rather than updated by a kernel each
-_MOST_VARYING = 2  # numbers of an update that change from step to step
 _BLOCKS_EACH = 2  # fewer are not worth handing to another thread
 
 Array = Any
@@ -97,7 +96,6 @@ class _Bucket:
         for name, value in buffers.items():
             self.state[name].fill(value)
         self.steps = self._no_steps()
-        self.changing = xp.empty(_MOST_VARYING, self.dtype)
         self.views: list[Array] = []
         self.entries: list[State | None] = []
         self.contents: list[list[Any]] = []  # of the entries; held, so that their ids are not used again
@@ -217,20 +215,18 @@ class _Bucket:
 
     def run(self, active: Collection[int], optimizer: FlatOptimizer, group: dict[str, Any]) -> None:
         """Update the ``active`` parameters."""
-        recording = graph.current()
+        if graph.current() is not None:
+            raise RuntimeError(
+                f"a step of {type(optimizer).__name__} on parameters of dtype {self.dtype} has no kernel here, and "
+                "cannot be captured without one"
+            )
         update: Callable[..., None] = optimizer._update
-        known: dict[float, Any] = {}
-        if recording is not None:
-            counts = (self.steps + 1).tolist()
-            self._record(recording, active, optimizer, group, known)
+        if len(active) == len(self.params):
+            self.steps += 1
         else:
-            if len(active) == len(self.params):
-                self.steps += 1
-            else:
-                self.steps[list(active)] += 1
-            counts = self.steps.tolist()
-            for count in {counts[k] for k in active}:
-                known[count] = optimizer._numbers(group, int(count))
+            self.steps[list(active)] += 1
+        counts = self.steps.tolist()
+        known = {count: optimizer._numbers(group, int(count)) for count in {counts[k] for k in active}}
         gradients = self._gradients(active)
         complete = len(active) == len(self.params) and len(known) == 1
         xp = self.xp
@@ -258,46 +254,6 @@ class _Bucket:
                 update(xp, values, g, state, scratch, known[counts[first]])
 
         cpu.parallel(work, len(self.parts), 1)
-
-    def _record(
-        self,
-        recording: graph.Recording,
-        active: Collection[int],
-        optimizer: FlatOptimizer,
-        group: dict[str, Any],
-        known: dict[float, Any],
-    ) -> None:
-        """Give a step that is recorded its numbers; those that change from step to step in device memory."""
-        count = self.steps[next(iter(active))]
-        if len(active) != len(self.params) or (self.steps != count).any():
-            raise RuntimeError(
-                f"a step of {type(optimizer).__name__} cannot be captured while some of its parameters have been "
-                "updated more often than others; give those a parameter group of their own"
-            )
-        fixed = [*optimizer._numbers(group, int(count) + 1)]
-        places = optimizer._varying
-        there = self.changing[: len(places)]
-        written: list[float] = []
-
-        def refresh() -> None:
-            self.steps += 1
-            now = optimizer._numbers(group, int(self.steps[0]))
-            if written != [now[k] for k in places]:
-                written[:] = [now[k] for k in places]
-                there[...] = self.xp.asarray(written, self.dtype)
-            for p in self.params:
-                p._bump()
-
-        def is_same() -> bool:
-            now = optimizer._numbers(group, int(self.steps[0]) + 1)
-            return all(a == b for k, (a, b) in enumerate(zip(now, fixed, strict=True)) if k not in places)
-
-        chosen: list[Any] = [*fixed]
-        for i, k in enumerate(places):
-            chosen[k] = there[i]
-        known[float(count) + 1] = tuple(chosen)
-        recording.before.append(refresh)
-        recording.guards.append(is_same)
 
     def _update_strided(
         self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
@@ -400,8 +356,6 @@ class FlatOptimizer(Optimizer):
     _counts = True
     _scratch = 2
     _kernel: Callable[..., None] | None = None
-    # Which of `_numbers` change from step to step.
-    _varying: tuple[int, ...] = (0,)
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         if defaults.get("differentiable"):

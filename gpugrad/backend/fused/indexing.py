@@ -1,16 +1,19 @@
-"""Rows picked by number, and sums of the rows that fall on one place: ``kernels/index.cu``."""
+"""Rows picked by number, and rows that fall on one place combined: ``kernels/index.cu``."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from .. import cuda
-from .launch import C_TYPES, THREADS, alignment, are_plain, run, width
+from .. import cuda, dtypes, kernels
+from .launch import C_TYPES, THREADS, alignment, are_plain, run, wide, width
 
 _INDICES = {"int64": "long long", "int32": "int"}
+_TYPES = {name: c for name, c in kernels.C_TYPES.items() if name != "uint64"}
 _TILE = 2048  # places that a block sorts; TILE in the source
+_RUN = 64  # sorted places that a thread goes through; RUN in the source
 
 
 def _blocks(size: int) -> int:
@@ -33,58 +36,66 @@ def _sorted(places: Any, count: int) -> tuple[Any, Any]:
     return keys, order
 
 
-def sum_rows(rows: Any, places: Any, count: int) -> Any:
-    """Zeros of ``count`` rows with ``rows`` added at ``places``; negative places count from the end."""
-    if not (rows.size and rows.dtype.name in C_TYPES and places.dtype.name in _INDICES and 0 < count < 2**31):
-        return NotImplemented
-    if rows.shape[1] >= 2**31 or places.size >= 2**31:
-        return NotImplemented
+def _combine(how: str, rows: Any, places: Any, out: Any) -> Any:
+    """Combine ``rows`` with those of ``out`` at ``places``, in place; negative places count from the end."""
     xp = cuda.cupy()
+    count, columns = out.shape
+    if not (rows.size and rows.dtype.name in _TYPES and 0 < count < 2**31 and places.size < 2**31 > columns):
+        return NotImplemented
+    if places.dtype.name not in _INDICES:
+        places = places.astype(np.int64)
+    keys, order = _sorted(xp.ascontiguousarray(places), count)
     # A copy costs less than atomics, and makes the order that of the rows.
-    rows, places = xp.ascontiguousarray(rows), xp.ascontiguousarray(places)
-    keys, order = _sorted(places, count)
-    starts, stops = xp.zeros((2, count), np.uint32)
-    run("index", "segments", _blocks(places.size), THREADS, keys, np.int64(places.size), np.int64(count), starts, stops)
-    columns = rows.shape[1]
-    across = width(rows.dtype, alignment(rows), columns)
-    out = xp.empty((count, columns), rows.dtype)
-    expression = f"sum_segments<{C_TYPES[rows.dtype.name]}, {across}>"
-    run(
-        "index",
-        expression,
-        _blocks(out.size // across),
-        THREADS,
-        rows,
-        order,
-        starts,
-        stops,
-        out,
-        np.int64(count),
-        np.uint32(columns),
-    )
+    rows = xp.ascontiguousarray(rows)
+    across = width(rows.dtype, alignment(rows, out), columns)
+    types = f"{_TYPES[rows.dtype.name]}, {across}, {how}"
+    tiles = -(-places.size // _RUN)
+    parts = xp.empty(tiles * 2 * columns, wide(rows.dtype) if dtypes.is_floating(rows.dtype) else np.int64)
+    grid, size, sizes = _blocks(tiles * columns // across), np.int64(places.size), (np.int64(count), np.uint32(columns))
+    run("index", f"combine_tiles<{types}>", grid, THREADS, rows, order, keys, size, parts, out, *sizes)
+    if tiles > 1:
+        run("index", f"join_tiles<{types}>", grid, THREADS, keys, size, parts, out, *sizes)
     return out
 
 
-def take_rows(weight: Any, places: Any) -> Any:
-    """The rows of a matrix that ``places`` name; NaN for one there is none of."""
-    if not (weight.ndim == 2 and weight.size and places.size and are_plain(weight.dtype, weight)):
+def sum_rows(rows: Any, places: Any, count: int) -> Any:
+    """Zeros of ``count`` rows with ``rows`` added at ``places``; negative places count from the end."""
+    return _combine("Add", rows, places, cuda.cupy().zeros((count, rows.shape[1]), rows.dtype))
+
+
+def combine_at(input: Any, source: Any, places: Any, how: str) -> Any:
+    """A copy of a vector whose elements at ``places`` are combined with those of ``source``, by NumPy's ``how``."""
+    out = cuda.cupy().array(input, copy=True, order="C")
+    done = _combine(how.title(), source.reshape(-1, 1), places, out.reshape(-1, 1))
+    return done if done is NotImplemented else out
+
+
+def ravel_index(*args: Any) -> Any:
+    """Places counted through dimensions of the sizes that come last, from those along each; -2**62 for one outside."""
+    *parts, sizes = args
+    xp, shape = cuda.cupy(), np.broadcast_shapes(*[part.shape for part in parts])
+    places = xp.empty(shape, np.int64)
+    for k, (part, n) in enumerate(zip(parts, sizes, strict=True) if places.size else ()):
+        part = part if part.dtype.name in _INDICES else part.astype(np.int64)
+        expression = f"ravel_index<{_INDICES[part.dtype.name]}>"
+        part = xp.ascontiguousarray(xp.broadcast_to(part, shape))
+        numbers = np.int64(places.size), np.int64(n)
+        run("index", expression, _blocks(places.size), THREADS, part, *numbers, places, np.bool_(k == 0))
+    return places
+
+
+def take_rows(array: Any, places: Any, dim: int = 0) -> Any:
+    """The slices along ``dim`` that ``places`` name; NaN for one there is none of."""
+    if not (array.ndim and array.size and places.size and are_plain(array.dtype, array)):
         return NotImplemented
-    if places.dtype.name not in _INDICES or not places.flags.c_contiguous or weight.shape[1] >= 2**31:
+    count, columns = array.shape[dim], math.prod(array.shape[dim + 1 :])
+    if places.dtype.name not in _INDICES or not places.flags.c_contiguous or columns >= 2**31:
         return NotImplemented
-    count, columns = weight.shape
-    across = width(weight.dtype, alignment(weight), columns)
-    out = cuda.cupy().empty((*places.shape, columns), weight.dtype)
-    expression = f"take_rows<{C_TYPES[weight.dtype.name]}, {_INDICES[places.dtype.name]}, {across}>"
-    run(
-        "index",
-        expression,
-        _blocks(out.size // across),
-        THREADS,
-        weight,
-        places,
-        out,
-        np.int64(places.size),
-        np.int64(count),
-        np.uint32(columns),
-    )
+    across = width(array.dtype, alignment(array), columns)
+    out = cuda.cupy().empty((*array.shape[:dim], *places.shape, *array.shape[dim + 1 :]), array.dtype)
+    total = out.size // across
+    counter = "u32" if total < 2**31 else "i64"
+    expression = f"take_rows<{C_TYPES[array.dtype.name]}, {_INDICES[places.dtype.name]}, {counter}, {across}>"
+    numbers = np.int64(total), np.int64(places.size), np.int64(count), np.uint32(columns)
+    run("index", expression, _blocks(total), THREADS, array, places, out, *numbers)
     return out

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...backend import device_of, dtypes, module_of, on, transfer
+from ...backend.fused import optim as kernels
 from ...backend.lazy import settled
 from ...backend.quiet import quiet
 from ...engine import no_grad
-from ...ops.core import memory_to_change
+from ...ops.core import fuses, memory_to_change
 from ...tensor import Tensor
 
 watchers: list[Callable[[], None]] = []
@@ -40,6 +42,27 @@ def _power_sum(array: Any, p: float) -> Any:
     return xp.square(array).sum() if p == 2 else (xp.abs(array) ** p).sum()
 
 
+def _by_device(arrays: Iterable[Any]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for array in arrays:
+        found.setdefault(device_of(array), []).append(array)
+    return found
+
+
+def _norm(arrays: Sequence[Any], p: float) -> Any:
+    """The p-norm of all elements of some arrays on one device, 0-d; by kernels for all of them where there are."""
+    xp = module_of(arrays[0])
+    dtype = functools.reduce(dtypes.promote, [a.dtype for a in arrays])
+    with on(device_of(arrays[0])):
+        if xp is not np and fuses():
+            found = kernels.norm(arrays, p, dtype)
+            if found is not NotImplemented:
+                return found
+        parts = xp.stack([xp.asarray(_power_sum(a, p)) for a in arrays])
+        total = parts.max() if p == math.inf else xp.sqrt(parts.sum()) if p == 2 else parts.sum() ** (1.0 / p)
+        return xp.asarray(total, dtype=dtype)
+
+
 @no_grad()
 def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
@@ -58,11 +81,9 @@ def get_total_norm(
     arrays = [settled(t._data) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     if not arrays:
         return Tensor._wrap(np.zeros((), dtypes.get_default_dtype()))
-    place, xp = device_of(arrays[0]), module_of(arrays[0])
-    with on(place):
-        parts = xp.stack([xp.asarray(transfer(_power_sum(a, p), place)) for a in arrays])
-        total = parts.max() if p == math.inf else xp.sqrt(parts.sum()) if p == 2 else parts.sum() ** (1.0 / p)
-    norm = Tensor._wrap(xp.asarray(total, dtype=arrays[0].dtype))
+    norms = [_norm(those, p) for those in _by_device(arrays).values()]
+    # A norm of norms is that of everything.
+    norm = Tensor._wrap(norms[0] if len(norms) == 1 else _norm([transfer(n, device_of(norms[0])) for n in norms], p))
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(
             f"The total norm of order {p} for gradients from `parameters` is non-finite, so it cannot be clipped. "
@@ -81,16 +102,32 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, 
     for watch in list(watchers):
         watch()
     total = settled(total_norm._data)
-    xp = module_of(total)
-    scale = xp.asarray(xp.minimum(max_norm / (total + 1e-6), 1.0))
     # Looking whether there is anything to do would wait for a device, but costs nothing on the CPU.
-    if xp is np and scale == 1.0:
+    if isinstance(total, np.ndarray) and _factor(total, max_norm) == 1.0:
         return
+    gradients = _gradients(parameters)
     with quiet():  # a norm that is infinite makes inf * 0
-        for gradient in _gradients(parameters):
-            array = memory_to_change(gradient)
-            module_of(array).multiply(array, transfer(scale, gradient.device).astype(array.dtype), out=array)
-            gradient._bump()
+        for place, arrays in _by_device(map(memory_to_change, gradients)).items():
+            with on(place):
+                _shorten(arrays, transfer(total, place), max_norm)
+    for gradient in gradients:
+        gradient._bump()
+
+
+def _factor(total: Any, max_norm: float) -> Any:
+    xp = module_of(total)
+    return xp.asarray(xp.minimum(max_norm / (total + 1e-6), 1.0))
+
+
+def _shorten(arrays: list[Any], total: Any, max_norm: float) -> None:
+    """Scale arrays on one device, whose norm is ``total``, down to ``max_norm``."""
+    xp = module_of(total)
+    if xp is not np and fuses():
+        arrays = kernels.rescale(arrays, norm=total, longest=max_norm)
+    if arrays:
+        factor = _factor(total, max_norm)
+        for array in arrays:
+            xp.multiply(array, factor.astype(array.dtype), out=array)
 
 
 def clip_grad_norm_(
