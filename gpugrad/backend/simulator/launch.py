@@ -146,6 +146,9 @@ class Function:
         recording = runtime.recording()
         if recording is not None:
             recording.steps.append(step)
+            for reference in watched:
+                if (block := reference()) is not None:
+                    block.recorded = True
 
     def _sizes(self, what: str, given: Sequence[int], largest: Sequence[int]) -> Any:
         sizes = [int(n) for n in given] + [1] * (3 - len(given))
