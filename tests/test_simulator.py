@@ -620,11 +620,11 @@ class Foreign:
 
 
 def test_a_graph_that_reads_memory_which_was_freed_reads_garbage():
-    x, out = cupy.ones(4), cupy.zeros(4)
-    graph = captured(lambda: cupy.add(x, 1, out=out))
+    held, out = [cupy.ones(4)], cupy.zeros(4)
+    graph = captured(lambda: cupy.add(held[0], 1, out=out))
     graph.launch()
     assert out.get().tolist() == [2] * 4
-    del x
+    held.clear()
     graph.launch()
     assert np.isnan(out.get()).all()
 
