@@ -495,7 +495,8 @@ __global__ void __launch_bounds__(256, 4)
     channel_slope(const T* __restrict__ gradient, const T* __restrict__ input, const wide<T>* __restrict__ means,
                   const wide<T>* __restrict__ slopes, T* __restrict__ out, i64 size, u32 channels, u32 length) {
     typedef wide<T> A;
-    over<V, 2, 256>(size, [&](i64 at, auto width) {
+    // Two packs of eight would need more registers than there are.
+    over<V, V == 8 ? 1 : 2, 256>(size, [&](i64 at, auto width) {
         constexpr int P = decltype(width)::value;
         const Pack<T, P> g = load<P>(gradient + at), x = load<P>(input + at);
         Pack<T, P> made;

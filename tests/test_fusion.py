@@ -9,6 +9,7 @@ from helpers import ACCELERATED
 import gpugrad as gg
 from gpugrad import nn
 from gpugrad.backend import graph, lazy, resolve
+from gpugrad.backend.cuda import simulated
 from gpugrad.nn import functional as F
 from gpugrad.ops.core import fusion
 
@@ -28,7 +29,7 @@ def arrays_of(result):
 
 
 def captured(function, *args, fused=True):
-    """What a function computes when it is captured and run, and how many launches the simulator recorded."""
+    """What a function computes when it is captured and run, and how many launches were recorded: on a GPU 0."""
     recording = graph.Recording(resolve("cuda"))
     gg.manual_seed(0)
     with fusion(fused):
@@ -100,7 +101,7 @@ def test_a_loss_and_its_gradients(cuda, kernels):
 
     check(step, *args, launches=6)
     assert len(kernels) == 2
-    assert captured(step, *args, fused=False)[1] > 30
+    assert captured(step, *args, fused=False)[1] > 30 or not simulated()
 
 
 def test_values_that_nobody_needs_are_not_written(cuda, kernels):
@@ -171,7 +172,7 @@ def test_a_network_with_dropout(cuda, activation):
 
     x = randn(5, 6)
     check(step, x, launches=20)
-    assert captured(step, x, fused=False)[1] > 25
+    assert captured(step, x, fused=False)[1] > 25 or not simulated()
 
 
 def test_a_residual_block(cuda):

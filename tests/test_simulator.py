@@ -619,6 +619,16 @@ class Foreign:
     __cuda_array_interface__ = cupy.zeros(1).__cuda_array_interface__
 
 
+def test_a_graph_that_reads_memory_which_was_freed_reads_garbage():
+    held, out = [cupy.ones(4)], cupy.zeros(4)
+    graph = captured(lambda: cupy.add(held[0], 1, out=out))
+    graph.launch()
+    assert out.get().tolist() == [2] * 4
+    held.clear()
+    graph.launch()
+    assert np.isnan(out.get()).all()
+
+
 def test_few_arrays_are_joined_while_capturing():
     x = cupy.ones(2)
     found = []

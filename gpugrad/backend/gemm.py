@@ -242,11 +242,20 @@ def _plan(problem: _Problem) -> _Plan:
             for old in _mine.plans.values():  # problems of ever new shapes
                 old.free()
             _mine.plans.clear()
-        handle = _mine.handles.get(problem.device)
-        if handle is None:
-            handle = _mine.handles[problem.device] = _created("")
-        plan = _mine.plans[problem] = _Plan(problem, handle, _workspace_size(problem.device))
+        plan = _mine.plans[problem] = _Plan(problem, _handle(problem.device), _workspace_size(problem.device))
     return plan
+
+
+def _handle(device: int) -> c_void_p:
+    found = _mine.handles.get(device)
+    if found is None:
+        found = _mine.handles[device] = _created("")
+    return found
+
+
+def prepare() -> None:
+    """Start cuBLASLt on the current device, which is not for a capture."""
+    _handle(cuda.current_device())
 
 
 def _alignment(address: int) -> int:

@@ -8,8 +8,10 @@ and never by anything else.
 from __future__ import annotations
 
 import functools
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -69,12 +71,15 @@ class Recording:
 
     def record(self, work: Callable[[], T]) -> T:
         """Call ``work``, which only records what it gives the device to do; returns its result."""
+        from . import gemm
+
         xp = cuda.cupy()
         with on(self.device):
+            gemm.prepare()
             cuda.synchronize()
             place = xp.zeros(2, np.uint64)
             stream = xp.cuda.Stream(non_blocking=True)
-            with stream, xp.cuda.using_allocator(self._pool.malloc):
+            with _no_collection(), stream, xp.cuda.using_allocator(self._pool.malloc):
                 stream.begin_capture()
                 _local.current = self
                 lazy.begin()
@@ -101,6 +106,19 @@ class Recording:
         for prepare in self.before:
             prepare()
         self._graph.launch()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage before, not inside: what lies there may be graphs and memory, which no capture may free."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _abandon(stream: Any) -> None:

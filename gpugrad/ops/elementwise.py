@@ -124,7 +124,7 @@ def _select_on_device(xp: Any, mask: Any, first: Any, second: Any) -> Any:
 
 def _keep(input: Any, mask: Any) -> Any:
     bits = _bits(mask, input.dtype)
-    target = bits if bits.shape == input.shape else None
+    target = bits if isinstance(bits, np.ndarray) and bits.shape == input.shape else None
     return np.bitwise_and(bits, input.view(bits.dtype), out=target).view(input.dtype)
 
 

@@ -230,7 +230,7 @@ def _slope_channels(
     run(
         "norm",
         f"channel_slope<{C_TYPES[x.dtype.name]}, {across}>",
-        -(-x.size // (2 * across * THREADS)),
+        -(-x.size // ((1 if across == 8 else 2) * across * THREADS)),
         THREADS,
         gradient,
         x,

@@ -402,6 +402,8 @@ def perform(name: str, function: Callable[..., Any], args: Any, kwargs: Any, cha
                 into[...] = found[number]
 
         recording.steps.append(step)
+        for source in sources:
+            source._memory.recorded = True
     return wrapped
 
 

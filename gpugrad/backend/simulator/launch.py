@@ -149,6 +149,9 @@ class Function:
         recording = runtime.recording()
         if recording is not None:
             recording.steps.append(step)
+            for reference in watched:
+                if (used := reference()) is not None:
+                    used.recorded = True
 
     def _sizes(self, what: str, given: Sequence[int], largest: Sequence[int]) -> Any:
         sizes = [int(n) for n in given] + [1] * (3 - len(given))

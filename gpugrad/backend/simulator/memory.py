@@ -42,6 +42,7 @@ class Memory:
         address = self.buffer.__array_interface__["data"][0]
         self.start = GUARD + -(address + GUARD) % ALIGNMENT
         self.ptr = address + self.start
+        self.recorded = False  # a graph works with it
         self._sanitizer = _sanitizer()
         if self._sanitizer is not None:
             self._sanitizer.poison(address, self.start)
@@ -51,6 +52,8 @@ class Memory:
     def __del__(self) -> None:
         if self._sanitizer is not None:
             self._sanitizer.unpoison(self.ptr - self.start, len(self.buffer))
+        if self.recorded:
+            self.bytes[...] = 0xFF  # what a graph reads later is no number
         if self.pool is not None:
             self.pool._freed(self)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...backend import device_of, dtypes, module_of, on, transfer
 from ...backend.fused import optim as kernels
+from ...backend.fused.joining import concatenate
 from ...backend.lazy import settled
 from ...backend.quiet import quiet
 from ...engine import no_grad
@@ -58,7 +59,7 @@ def _norm(arrays: Sequence[Any], p: float) -> Any:
             found = kernels.norm(arrays, p, dtype)
             if found is not NotImplemented:
                 return found
-        parts = xp.stack([xp.asarray(_power_sum(a, p)) for a in arrays])
+        parts = concatenate(xp, [xp.asarray(_power_sum(a, p)).reshape(1) for a in arrays], 0)
         total = parts.max() if p == math.inf else xp.sqrt(parts.sum()) if p == 2 else parts.sum() ** (1.0 / p)
         return xp.asarray(total, dtype=dtype)
 
