@@ -80,6 +80,10 @@ __device__ __forceinline__ void through(i64 size, Visit visit) {
 template <class T>
 constexpr int IN_FLIGHT = sizeof(T) == 8 ? 1 : 2;
 
+// Blocks that find room on a multiprocessor: one less where all that can be kept is, and not in float32.
+template <class T, bool... KEPT>
+constexpr int RESIDENT = (KEPT && ...) && sizeof(T) != 4 ? 3 : 4;
+
 template <class T>
 using Number = const wide<T>;
 
@@ -124,7 +128,7 @@ __global__ void __launch_bounds__(256, 4)
 }
 
 template <class T, int V, bool MOMENTUM, bool CENTERED>
-__global__ void __launch_bounds__(256, sizeof(T) != 4 && MOMENTUM && CENTERED ? 3 : 4)
+__global__ void __launch_bounds__(256, RESIDENT<T, MOMENTUM, CENTERED>)
     rmsprop(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ squares,
             T* __restrict__ buffers, T* __restrict__ averages, const Numbers* __restrict__ numbers, double alpha_,
             double eps_, double momentum_, double weight_decay_) {
@@ -168,7 +172,7 @@ __global__ void __launch_bounds__(256, sizeof(T) != 4 && MOMENTUM && CENTERED ? 
 
 // Adam, AdamW (by numbers->shrink) and, with the largest second moments, AMSGrad.
 template <class T, int V, bool AMSGRAD>
-__global__ void __launch_bounds__(256, sizeof(T) == 8 && AMSGRAD ? 3 : 4)
+__global__ void __launch_bounds__(256, RESIDENT<T, AMSGRAD>)
     adam(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
          T* __restrict__ seconds, T* __restrict__ largest, const Numbers* __restrict__ numbers, double beta1,
          double beta2, double eps_, double weight_decay_) {

@@ -21,9 +21,13 @@ FLAGS = ("false", "true")
 
 # Registers of a thread. A multiprocessor has 65536: with 64, two blocks of 512 threads or one of 1024 fit beside
 # each other, which keeps enough loads in flight. The gradient of a normalisation holds two rows and two
-# accumulators, and has at most 512 threads; of these optimizers three blocks of 256 fit.
-BUDGET = {"standardize_slope": 128, "adam<double, 2, true>": 80}
-BUDGET |= {f"rmsprop<{kind}, true, true>": 80 for kind in ("double, 2", "__half, 8", "__nv_bfloat16, 8")}
+# accumulators, and has at most 512 threads; of optimizers that keep all they can three blocks of 256 fit.
+BUDGET = {"standardize_slope": 128}
+BUDGET |= {
+    f"{name}<{kind}, true{more}>": 80
+    for kind in ("double, 2", "__half, 8", "__nv_bfloat16, 8")
+    for name, more in (("adam", ""), ("rmsprop", ", true"))
+}
 USUAL_BUDGET = 64
 
 
