@@ -100,10 +100,12 @@ def test_single_elements_as_numbers():
     assert int(t) == 2
     assert bool(t)
     assert complex(t) == 2.5
-    assert f"{gg.tensor(2.5):.2f}" == "2.50"
+    assert f"{gg.tensor(2.5):.2f} {gg.tensor(2.5)} {gg.tensor([2.5])}" == "2.50 2.5 tensor([2.5000])"
+    with pytest.raises(TypeError, match="format"):
+        f"{gg.tensor([2.5]):.2f}"
     assert [10, 20, 30][gg.tensor(1)] == 20
     assert gg.tensor([1, 2]).tolist() == [1, 2]
-    for convert, error in ((float, RuntimeError), (bool, RuntimeError), (operator.index, TypeError)):
+    for convert, error in ((float, ValueError), (int, ValueError), (bool, RuntimeError), (operator.index, TypeError)):
         with pytest.raises(error):
             convert(gg.tensor([1.5, 2.5]))
     with pytest.raises(TypeError, match="0-d"):
@@ -164,6 +166,21 @@ def test_arrays_and_numbers_mix_with_tensors():
         x + "text"
     with pytest.raises(TypeError):
         x * None
+
+
+def test_operators_leave_what_they_do_not_know_to_the_other_operand():
+    class Other:
+        def __radd__(self, other):
+            return "asked"
+
+        __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rand__ = __radd__
+        __lt__ = __gt__ = __le__ = __ge__ = __eq__ = __ne__ = __radd__
+
+    x = gg.ones(2)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "lt", "gt", "le", "ge", "eq", "ne"):
+        assert getattr(operator, name)(x, Other()) == "asked", name
+    with pytest.raises(TypeError, match="add"):
+        gg.add(x, Other())
 
 
 def test_copies():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -962,6 +963,7 @@ def chunk(input: Any, chunks: int, dim: int = 0, *, axis: int | None = None) -> 
     Raises:
         RuntimeError: ``chunks`` is not positive.
     """
+    chunks = operator.index(chunks)
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     dim = normalize_dim(dim if axis is None else axis, input._data.ndim)
@@ -1100,6 +1102,7 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
     a, b = (normalize_dim(d, input._data.ndim) for d in dims)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+    k = operator.index(k)
     if k % 4 == 0:
         return clone(input)
     if k % 4 == 2:
@@ -1111,7 +1114,7 @@ def _triangle(name: str, primitive: Any, where: str) -> None:
     def function(input: Any, diagonal: int = 0) -> Any:
         if input._data.ndim < 2:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got {input._data.ndim}")
-        return primitive(input, diagonal)
+        return primitive(input, operator.index(diagonal))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -1307,7 +1310,9 @@ def _inplace_view(name: str, function: Any) -> None:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         core.check_inplace(name, self, engine.modes.grad and self._needs_grad)
         result = function(copy.copy(self), *args, **kwargs)
+        layout = self._layout
         self.__dict__.update(result.__dict__)
+        self._base_layout, self._layout = layout, layout + 1  # its base is what it was before
         return self
 
     method.__name__ = method.__qualname__ = name
