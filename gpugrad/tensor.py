@@ -542,7 +542,7 @@ class Tensor:
     def __reduce__(self) -> Any:
         return _rebuild, (
             type(self),
-            np.ascontiguousarray(backend.to_numpy(self._data)),
+            np.asarray(backend.to_numpy(self._data), order="C"),
             str(self.device),
             self._needs_grad,
         )

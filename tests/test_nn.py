@@ -4,6 +4,7 @@ import copy
 import gc
 import inspect
 import math
+import pickle
 import threading
 import warnings
 import weakref
@@ -400,6 +401,26 @@ def test_deepcopy(make):
     with gg.no_grad():
         next(twin.parameters()).fill_(9)
     assert not (next(net.parameters()).numpy(force=True) == 9).any()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)),
+        lambda: nn.LSTM(2, 3, 2),
+        lambda: nn.TransformerEncoderLayer(2, 1, 8, 0.0),
+    ],
+)
+def test_pickles_compute_the_same(make):
+    net = make()
+    twin = pickle.loads(pickle.dumps(net))
+    assert repr(twin) == repr(net)
+    outs = [out[0] if isinstance(out, tuple) else out for out in (net(gg.ones(4, 2)), twin(gg.ones(4, 2)))]
+    close(*outs, rtol=0, atol=0)
+    assert outs[1].requires_grad
+    for (name, a), (other, b) in zip(net.state_dict().items(), twin.state_dict().items(), strict=True):
+        assert name == other
+        close(a, b, rtol=0, atol=0)
 
 
 # Hooks

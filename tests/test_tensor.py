@@ -196,6 +196,7 @@ def test_copies():
     again = pickle.loads(pickle.dumps(x))
     close(again, x, 0, 0)
     assert again.requires_grad
+    assert pickle.loads(pickle.dumps(gg.tensor(1.5))).shape == ()
 
 
 def test_conversions():
