@@ -388,8 +388,6 @@ def _fill(name: str, target: Tensor, array: Any) -> Tensor:
     core.check_inplace(name, target, False)
     core.memory_to_change(target)[...] = array
     target._bump()
-    if target._base is not None:
-        target._view_version = target._version
     return target
 
 

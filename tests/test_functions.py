@@ -342,6 +342,30 @@ IN_PLACE = [
     v[0].mul_(2)
     out = x
     """,
+    """
+    y = x * 1
+    v = y[0]
+    y[y > 0] = 0.1
+    with T.no_grad():
+        v[1] += 1
+    out = v * v
+    """,
+    """
+    y = x * 1
+    v = y[:1]
+    with T.no_grad():
+        v.t_()
+    out = v * w[:1].t()
+    """,
+    """
+    with T.no_grad():
+        x.unsqueeze_(0)
+        x.exp_()
+        x.squeeze_(0)
+    out = x * w
+    """,
+    "y = x * 1; y.unsqueeze_(0); y.detach_(); out = y * w",
+    "y = x * 1; v = y[0]; y.squeeze_(); v.mul_(2); out = y * w",
     "y = x * 1; y.diagonal().mul_(w.diagonal()); out = y",
     "y = x * 1; y.diagonal().fill_(0.0); out = y * y",
     "y = x * 1; y.zero_(); y.add_(w); out = y",

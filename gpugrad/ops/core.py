@@ -736,8 +736,6 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     target._bump()
     if result._needs_grad:
         rebase(target, result)
-    elif target._base is not None:
-        target._view_version = target._version_counter[0]
     return target
 
 

@@ -1004,8 +1004,6 @@ def fill_(input: Any, value: Any) -> Any:
     value = lazy.settled(value._data) if isinstance(value, core.Tensor) else value
     core.memory_to_change(input)[...] = value
     input._bump()
-    if input._base is not None:
-        input._view_version = input._version_counter[0]
     return input
 
 

@@ -1309,10 +1309,18 @@ def _padding_index(n: int, before: int, after: int, mode: str) -> np.ndarray:
 def _inplace_view(name: str, function: Any) -> None:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         core.check_inplace(name, self, engine.modes.grad and self._needs_grad)
-        result = function(copy.copy(self), *args, **kwargs)
+        # Its history has to have its shape, whether gradients are on or not.
+        with engine.set_grad_enabled(engine.modes.grad or self.grad_fn is not None):
+            result = function(copy.copy(self), *args, **kwargs)
+        if result._data.shape == self._data.shape and result._data.strides == self._data.strides:
+            return self
         layout = self._layout
-        self.__dict__.update(result.__dict__)
-        self._base_layout, self._layout = layout, layout + 1  # its base is what it was before
+        if self._base is None:
+            self._data, self._node, self._slot = result._data, result._node, result._slot
+        else:
+            self.__dict__.update(result.__dict__)
+            self._base_layout = layout  # its base is what it was before
+        self._layout = layout + 1
         return self
 
     method.__name__ = method.__qualname__ = name
