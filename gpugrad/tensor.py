@@ -170,6 +170,16 @@ class Tensor:
         return self.device.type == "cuda"
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether the tensor lives on the CPU."""
+        return self.device.type == "cpu"
+
+    @property
+    def is_sparse(self) -> bool:
+        """False: every element is in memory."""
+        return False
+
+    @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made the tensor."""
         return self.grad_fn is None
@@ -191,6 +201,8 @@ class Tensor:
     def dim(self) -> int:
         """The number of dimensions."""
         return self._data.ndim
+
+    ndimension = dim
 
     def numel(self) -> int:
         """The number of elements."""
@@ -218,6 +230,14 @@ class Tensor:
     def is_floating_point(self) -> bool:
         """Whether the elements are floating-point numbers."""
         return dtypes.is_floating(self._data.dtype)
+
+    def is_complex(self) -> bool:
+        """False: there are no complex tensors."""
+        return False
+
+    def is_signed(self) -> bool:
+        """Whether the elements can be negative."""
+        return self._data.dtype.kind not in "bu"
 
     def get_device(self) -> int:
         """The CUDA device's index, -1 on the CPU."""

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import gpugrad as gg
 from gpugrad.autograd import grad
+from gpugrad.backend import device
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -92,6 +93,35 @@ def test_attributes():
     assert t.data_ptr() == t[0].data_ptr()
     with pytest.raises(IndexError, match="Dimension out of range"):
         t.size(2)
+
+
+def test_what_programs_ask_before_they_choose_a_device():
+    usable = gg.cuda.is_available()
+    assert gg.accelerator.is_available() is usable
+    assert gg.accelerator.current_accelerator() == (device("cuda") if usable else None)
+    assert gg.accelerator.device_count() == gg.cuda.device_count()
+    gg.backends.cudnn.benchmark = False
+    assert not gg.backends.cudnn.is_available()
+    assert not gg.backends.mps.is_available()
+    assert isinstance(gg.float32, gg.dtype)
+    gg.set_float32_matmul_precision("high")
+    try:
+        assert gg.backends.cuda.matmul.allow_tf32
+        assert gg.get_float32_matmul_precision() == "high"
+    finally:
+        gg.set_float32_matmul_precision("highest")
+    assert not gg.backends.cuda.matmul.allow_tf32
+    with pytest.raises(RuntimeError, match="precision"):
+        gg.set_float32_matmul_precision("low")
+    x = gg.ones(2, 3)
+    assert x.is_cpu
+    assert not x.is_sparse
+    assert not x.is_complex()
+    assert x.is_signed()
+    assert not x.byte().is_signed()
+    assert x.ndimension() == 2
+    assert gg.zeros_like(x, memory_format=gg.preserve_format).shape == (2, 3)
+    close(gg.layer_norm(x, (3,)), np.zeros((2, 3)))
 
 
 def test_single_elements_as_numbers():

@@ -61,8 +61,14 @@ def _conversion(name: str, dtype: Any) -> Any:
     return method
 
 
+def _to_bfloat16(self: Any, memory_format: Any = None) -> Any:
+    """The tensor as bfloat16, itself if it is already; needs the package ``ml_dtypes``."""
+    return self.to("bfloat16")
+
+
 for _name in ("float", "double", "half", "long", "int", "short", "bool"):
     METHODS[_name] = _conversion(_name, dtypes.BY_NAME["float32" if _name == "float" else _name])
+METHODS["bfloat16"] = _to_bfloat16
 METHODS["byte"] = _conversion("byte", dtypes.uint8)
 METHODS["char"] = _conversion("char", dtypes.int8)
 
