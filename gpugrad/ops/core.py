@@ -31,8 +31,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..backend import beside, device_of, dtypes, lazy, module_of
-from ..backend import resolve as resolve_device
+from ..backend import beside, dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes
 
@@ -893,13 +892,3 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
             f"dim {sorted(d for d in set(dims) if dims.count(d) > 1)[0]} appears multiple times in the list of dims"
         )
     return dims if ndim else ()
-
-
-def get_device(device: Any) -> Any:
-    """A device from what a user passed; None stands for the default device."""
-    return resolve_device(device)
-
-
-def device_of_tensor(tensor: Any) -> Any:
-    """The device of a tensor."""
-    return device_of(tensor._data)

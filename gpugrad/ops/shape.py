@@ -411,6 +411,17 @@ def parse_ints(name: str, args: tuple[Any, ...], named: dict[str, Any], label: s
         raise TypeError(f"{name}(): {label} must be ints, but got {args}") from None
 
 
+def parse_size(name: str, size: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, ...]:
+    """The shape meant by ``f(2, 3)``, ``f((2, 3))`` or ``f(size=(2, 3))``.
+
+    Raises:
+        TypeError: no size was given, or one that is not made of ints.
+    """
+    if not size and not named:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+    return parse_ints(name, size, named, "size")
+
+
 def _reshape_error(count: int, shape: tuple[int, ...]) -> RuntimeError:
     for k, n in enumerate(shape):
         if n < -1:
