@@ -403,6 +403,15 @@ def test_deepcopy(make):
     assert not (next(net.parameters()).numpy(force=True) == 9).any()
 
 
+def test_a_shallow_copy_shares_what_it_holds_and_no_more():
+    net = nn.Sequential(nn.Linear(2, 2))
+    twin = copy.copy(net)
+    twin.append(nn.ReLU())
+    assert twin[0] is net[0]
+    assert len(net) == 1
+    assert net(gg.ones(1, 2)).min() == twin[0](gg.ones(1, 2)).min()
+
+
 @pytest.mark.parametrize(
     "make",
     [
