@@ -8,6 +8,8 @@ import importlib as _importlib
 import math as _math
 from typing import Any as _Any
 
+from numpy import dtype
+
 from . import creation as _creation
 from . import random
 from .backend import blas as _blas
@@ -48,19 +50,33 @@ from .version import __version__
 get_num_threads = _cpu.get_num_threads
 set_num_threads = _blas.set_num_threads
 
+# What programs pass as memory_format; it is accepted, and elements are in C order all the same.
+preserve_format, contiguous_format, channels_last = "preserve_format", "contiguous_format", "channels_last"
+
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
-_MODULES = {"amp", "autograd", "backends", "cuda", "data", "io", "linalg", "monitor", "nn", "optim", "testing"}
-_MODULES |= {"utils", "viz"}
+_MODULES = {"accelerator", "amp", "autograd", "backends", "cuda", "data", "distributions", "io", "linalg", "monitor"}
+_MODULES |= {"nn", "optim", "testing", "utils", "viz"}
 _FROM = {
     "amp": ("autocast",),
     "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),
+    "backends": ("get_float32_matmul_precision", "set_float32_matmul_precision"),
     "capture": ("compile",),
     "io": ("save", "load"),
+    "nn.functional": (
+        "binary_cross_entropy_with_logits",
+        "cosine_similarity",
+        "dropout",
+        "group_norm",
+        "layer_norm",
+        "pairwise_distance",
+        "pixel_shuffle",
+        "prelu",
+    ),
 }
 _LAZY = {name: module for module, names in _FROM.items() for name in names}
 

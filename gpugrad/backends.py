@@ -1,4 +1,4 @@
-"""Switches that trade exactness for speed, under PyTorch's names: ``backends.cuda.matmul.allow_tf32``."""
+"""Switches that trade exactness for speed, and what else runs tensors, under PyTorch's names."""
 
 from __future__ import annotations
 
@@ -7,3 +7,33 @@ from types import SimpleNamespace
 from .backend.gemm import switches
 
 cuda = SimpleNamespace(matmul=switches)
+
+# Programs set and ask these; neither library is ever used here, so that they change nothing.
+cudnn = SimpleNamespace(
+    enabled=False,
+    benchmark=False,
+    deterministic=True,
+    allow_tf32=False,
+    is_available=lambda: False,
+    version=lambda: None,
+)
+mps = SimpleNamespace(is_available=lambda: False, is_built=lambda: False)
+
+
+def get_float32_matmul_precision() -> str:
+    """How float32 matrices are multiplied on CUDA devices: "highest", or "high" when TF32 is allowed."""
+    return "high" if switches.allow_tf32 else "highest"
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Set how float32 matrices are multiplied on CUDA devices: the switch ``backends.cuda.matmul.allow_tf32``.
+
+    Args:
+        precision: "highest" for float32 throughout; "high" or "medium" for TF32.
+
+    Raises:
+        RuntimeError: it is none of these.
+    """
+    if precision not in ("highest", "high", "medium"):
+        raise RuntimeError(f"precision must be 'highest', 'high' or 'medium', but got {precision!r}")
+    switches.allow_tf32 = precision != "highest"

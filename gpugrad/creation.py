@@ -12,7 +12,7 @@ from . import backend
 from .backend import dtypes
 from .engine import modes
 from .ops import METHODS
-from .ops.shape import broadcast_shape, parse_ints
+from .ops.shape import broadcast_shape, parse_ints, parse_size
 from .tensor import Size, Tensor, _nested
 
 # Making a tensor from data.
@@ -218,9 +218,7 @@ def _filler(how: str, what: str) -> tuple[Callable[..., Tensor], Callable[..., T
         pin_memory: bool = False,
         **named: Any,
     ) -> Tensor:
-        if not size and not named:
-            raise TypeError(f'{how}() missing 1 required positional arguments: "size"')
-        return _filled(how, parse_ints(how, size, named, "size"), dtype, device, requires_grad)
+        return _filled(how, parse_size(how, size, named), dtype, device, requires_grad)
 
     def like(
         input: Tensor,

@@ -10,6 +10,7 @@ from . import backend
 from .backend import cuda as _cuda
 from .backend.cuda import OutOfMemoryError
 from .backend.streams import Event, Stream, cuda_index, current_stream, default_stream, is_capturing
+from .creation import legacy_types
 
 __all__ = [
     "DeviceProperties",
@@ -28,6 +29,7 @@ __all__ = [
     "get_device_properties",
     "init",
     "is_available",
+    "is_bf16_supported",
     "is_current_stream_capturing",
     "is_initialized",
     "manual_seed",
@@ -44,6 +46,8 @@ __all__ = [
 ]
 
 is_current_stream_capturing = is_capturing
+
+globals().update(legacy_types("cuda"))
 
 
 def is_available() -> bool:
@@ -175,6 +179,18 @@ def get_device_capability(device: Any = None) -> tuple[int, int]:
 
 
 # Memory.
+
+
+def is_bf16_supported(including_emulation: bool = True) -> bool:
+    """Whether the current device computes with bfloat16.
+
+    Args:
+        including_emulation: count devices older than those with units of their own for it (compute capability 8.0).
+
+    Raises:
+        RuntimeError: CUDA cannot be used.
+    """
+    return including_emulation or get_device_capability()[0] >= 8
 
 
 def memory_allocated(device: Any = None) -> int:

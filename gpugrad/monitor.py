@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from .nn.utils import clip_grad
 from .ops.shape import stack
 from .optim import Optimizer
 from .tensor import RemovableHandle, Tensor
+from .utils.tensorboard import SummaryWriter
 
 _SAMPLE = 8192  # elements of a gradient that its histogram is made of, evenly spaced
 
@@ -78,7 +78,7 @@ class GradientMonitor:
         self.parameters = dict(self._named())
         if not self.parameters:
             raise ValueError("GradientMonitor: the targets have no parameters that need gradients")
-        self._writer = None if tensorboard is None else _writer(tensorboard)
+        self._writer = None if tensorboard is None else SummaryWriter(tensorboard)
         self._handles = [
             handle
             for optimizer in self._optimizers
@@ -268,14 +268,6 @@ def _histogram(sample: np.ndarray, bins: int) -> dict[str, Any]:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     counts, _ = np.histogram(finite, bins, (low, high) if high > low else (low - 0.5, low + 0.5))
     return {"low": low, "high": high, "counts": counts.tolist()}
-
-
-def _writer(folder: str | Path) -> Any:
-    try:
-        package = import_module("tensorboardX")
-    except ImportError:
-        raise ImportError("TensorBoard's event files need tensorboardX: pip install 'gpugrad[tensorboard]'") from None
-    return package.SummaryWriter(str(folder))
 
 
 def _write_events(writer: Any, record: Record) -> None:

@@ -14,6 +14,7 @@ from .backend import random as streams
 from .backend.device import module_of, on
 from .engine import modes, no_grad
 from .ops import REGISTRY, core
+from .ops.shape import parse_size
 from .tensor import Tensor
 
 __all__ = [
@@ -93,22 +94,6 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda
         yield
 
 
-def _shape(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
-    """The shape meant by ``f(2, 3)``, ``f((2, 3))`` or ``f(size=(2, 3))``.
-
-    Raises:
-        TypeError: no size was given, or one that is not made of ints.
-    """
-    if len(size) == 1 and isinstance(size[0], tuple | list):
-        size = tuple(size[0])
-    elif not size:
-        raise TypeError(f"{name}() needs a size: ints, or a tuple of ints")
-    try:
-        return tuple(n.__index__() for n in size)
-    except (AttributeError, TypeError):
-        raise TypeError(f"{name}(): the size must be made of ints, but got {size}") from None
-
-
 def _made(array: Any, requires_grad: bool) -> Tensor:
     made = Tensor._wrap(array)
     if requires_grad:
@@ -135,7 +120,7 @@ def rand(
         TypeError: ``size`` is not made of ints.
         NotImplementedError: the dtype is not floating point.
     """
-    shape = _shape("rand", _size("rand", size, named))
+    shape = parse_size("rand", size, named)
     return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
 
 
@@ -154,18 +139,8 @@ def randn(
         TypeError: ``size`` is not made of ints.
         NotImplementedError: the dtype is not floating point.
     """
-    shape = _shape("randn", _size("randn", size, named))
+    shape = parse_size("randn", size, named)
     return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
-
-
-def _size(name: str, size: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
-    if named:
-        if size or set(named) != {"size"}:
-            raise TypeError(
-                f"{name}() got an unexpected keyword argument {next(k for k in named if size or k != 'size')!r}"
-            )
-        return (named["size"],)
-    return size
 
 
 def randint(
@@ -190,7 +165,7 @@ def randint(
     low, high = _bounds("randint", given.get("low", 0), given["high"])
     if not isinstance(given["size"], tuple | list):
         raise TypeError(f"randint(): the size must be a tuple of ints, but got {given['size']!r}")
-    shape = _shape("randint", (given["size"],))
+    shape = parse_size("randint", (given["size"],), {})
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     return _made(streams.randint(low, high, shape, kind, device, generator), requires_grad)
 
@@ -289,7 +264,7 @@ def normal(
     if like is None:
         if size is None:
             raise TypeError("normal() needs a size when mean and std are numbers")
-        shape = _shape("normal", (size,))
+        shape = parse_size("normal", (size,), {})
         return _made(streams.normal(shape, mean, std, _dtype(dtype), device, generator), requires_grad)
     if size is not None:
         raise TypeError("normal() takes no size when mean or std is a tensor")
@@ -388,8 +363,6 @@ def _fill(name: str, target: Tensor, array: Any) -> Tensor:
     core.check_inplace(name, target, False)
     core.memory_to_change(target)[...] = array
     target._bump()
-    if target._base is not None:
-        target._view_version = target._version
     return target
 
 

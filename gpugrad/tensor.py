@@ -86,6 +86,8 @@ class Tensor:
     _base: Tensor | None = None
     _view_op: Any = None
     _view_version = 0
+    _layout = 0  # how often the shape was changed in place ...
+    _base_layout = 0  # ... and the base's, when this view was made of it
     _views: list[Any] | None = None
     _version_counter: list[int] | None = None
     _inference = False
@@ -105,6 +107,10 @@ class Tensor:
         where = backend.resolve(device)
         if len(data) == 1 and isinstance(data[0], Size):
             data = data[0]
+        if len(data) == 1 and isinstance(data[0], float | str):
+            raise TypeError(
+                f"new(): data must be a sequence (got {type(data[0]).__name__}); use gg.tensor for a number"
+            )
         if len(data) == 1 and not isinstance(data[0], int | np.integer):
             array = np.array(_nested(data[0]), dtype=dtypes.get_default_dtype())
         else:
@@ -164,6 +170,16 @@ class Tensor:
         return self.device.type == "cuda"
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether the tensor lives on the CPU."""
+        return self.device.type == "cpu"
+
+    @property
+    def is_sparse(self) -> bool:
+        """False: every element is in memory."""
+        return False
+
+    @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made the tensor."""
         return self.grad_fn is None
@@ -185,6 +201,8 @@ class Tensor:
     def dim(self) -> int:
         """The number of dimensions."""
         return self._data.ndim
+
+    ndimension = dim
 
     def numel(self) -> int:
         """The number of elements."""
@@ -212,6 +230,14 @@ class Tensor:
     def is_floating_point(self) -> bool:
         """Whether the elements are floating-point numbers."""
         return dtypes.is_floating(self._data.dtype)
+
+    def is_complex(self) -> bool:
+        """False: there are no complex tensors."""
+        return False
+
+    def is_signed(self) -> bool:
+        """Whether the elements can be negative."""
+        return self._data.dtype.kind not in "bu"
 
     def get_device(self) -> int:
         """The CUDA device's index, -1 on the CPU."""
@@ -252,14 +278,21 @@ class Tensor:
         """The elements as nested lists, or one number."""
         return self._data.tolist()
 
+    def _scalar(self) -> Any:
+        if self._data.size != 1:
+            raise ValueError(
+                f"only one element tensors can be converted to Python scalars; this one has {self._data.size}"
+            )
+        return self._data.item()
+
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._scalar())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._scalar())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._scalar())
 
     def __index__(self) -> int:
         if self._data.size != 1 or self._data.dtype.kind not in "iub":
@@ -267,7 +300,8 @@ class Tensor:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self._data.ndim == 0 and spec else object.__format__(str(self), spec)
+        plain = self._data.ndim == 0 and type(self) is Tensor
+        return format(self.item(), spec) if plain else object.__format__(self, spec)
 
     # Interchange.
 
@@ -382,6 +416,7 @@ class Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"data must be a Tensor, got {type(value).__name__}")
         self._data = value._data
+        self._layout += 1
 
     def detach(self) -> Tensor:
         """The same memory as a tensor that needs no gradient; in-place changes are still noticed."""
@@ -527,7 +562,7 @@ class Tensor:
     def __reduce__(self) -> Any:
         return _rebuild, (
             type(self),
-            np.ascontiguousarray(backend.to_numpy(self._data)),
+            np.asarray(backend.to_numpy(self._data), order="C"),
             str(self.device),
             self._needs_grad,
         )

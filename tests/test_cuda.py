@@ -304,6 +304,14 @@ def test_empty_products_still_have_their_bias():
     close(out, [[0, 0, 1]] * 2)
 
 
+def test_the_older_constructors():
+    made = gg.cuda.FloatTensor([1, 2])
+    assert made.is_cuda
+    assert isinstance(made, gg.cuda.FloatTensor)
+    assert not isinstance(made, gg.FloatTensor)
+    assert gg.cuda.is_bf16_supported()
+
+
 def test_tf32_is_a_switch():
     a = np.random.default_rng(3).uniform(-1, 1, (64, 64)).astype(np.float32)
     exact = a.astype(np.float64) @ a

@@ -512,6 +512,17 @@ def test_a_change_of_the_base_reaches_nested_views():
     close(w.grad, expected * x.detach().numpy())
 
 
+def test_views_from_before_their_base_was_reshaped_in_place_are_refused_after_a_change():
+    for change in (lambda base, view: base.mul_(2), lambda base, view: view.mul_(2)):
+        base = leaf(3, 3) * 1
+        view = base[0]
+        base.t_()
+        view.sum().backward()
+        with pytest.raises(RuntimeError, match="reshaped in place"):
+            change(base, view).sum() + view.sum()
+        change(base, base[0])
+
+
 def test_a_constant_that_a_recorded_value_is_written_into_needs_a_gradient():
     x = leaf(3)
     y = gg.tensor(np.zeros((2, 3)))

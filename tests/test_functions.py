@@ -89,6 +89,7 @@ SHAPES = """
     F.pad(x, (1, 2), 'constant', 0.5); F.pad(x, (1, 2, 0, 1, 2, 0)); F.pad(x, (-1, 2)); F.pad(x, (-1, -1, 1, 0))
     F.pad(x, (1,)); F.pad(x, (1,) * 8); F.pad(x, (1, 2), mode='reflect'); F.pad(x, (1, 2, 2, 1), mode='reflect')
     F.pad(x, (1, 2), mode='replicate'); F.pad(x, (7, 2, 1, 1), mode='replicate'); F.pad(x, (1, 2), mode='circular')
+    T.tril(a, 1.5); T.triu(a, np.uint8(1)); x.rot90(1.5); x.chunk(np.uint8(2)); x.chunk(1.5); [0] * T.tensor(2)
     F.pad(x, (4, 3), mode='circular'); F.pad(x, (4, 4), mode='reflect'); F.pad(x, (5, 4), mode='circular')
     F.pad(x, (-3, -2)); F.pad(x, (1, 1), mode='foo'); F.pad(x, (1, 1), 'reflect', value=3.0)
     F.pad(a, (-1, 1), 'reflect'); F.pad(x, (-1, 2), 'circular'); F.pad(x, (-1, 2), 'replicate'); T.tril(a); x.triu(1)
@@ -106,6 +107,7 @@ SHAPES = """
 """
 
 INDEXING = """
+    T.topk(v, 1.5); T.where(m, 0); T.where(m, x, 0)
     x[0]; x[5]; x[-1]; x[0, 0, 0]; x[0, 0, 0, 0]; x[1:, ::2]; x[..., 1]; x[None]; x[:, None, ..., 0]; x[0, ..., None]
     x[T.tensor([True, False, True])]; x[T.tensor([True, False])]; x[T.tensor([1, 0, 1])]; x[T.tensor([5])]
     x[T.tensor([-3])]; x[T.tensor([-1, 0])]; x[[0, 1], [0, 1, 2]]; x[[0, 1], [0, 1]]; x[1.5]; x[T.tensor([1.5])]
@@ -199,6 +201,7 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     T.addmm(u[:2], x, y); T.addmv(x[:, 0], x, v)
     T.baddbmm(T.zeros(2, 3, 5, dtype=T.float64), b3, c3, beta=2, alpha=0.5)
     T.addbmm(w[:3] @ T.ones(3, 5, dtype=T.float64), b3, c3); T.addr(x, x[:, 0], v); F.linear(x, w)
+    F.linear(x, v); F.linear(v, v, s)
     F.linear(m5, w, w[:, 0]); F.linear(v, w, w[:, 0]); F.linear(x, y); F.linear(x, w, v); T.einsum('ij,jk->ik', x, y)
     T.einsum('ij,jk', x, y); T.einsum('ij,jk->ki', x, y); T.einsum('ij,jk->', x, y); T.einsum('ij,jk->i', x, y)
     T.einsum('ij,jk->ik', x); T.einsum('ij->ik', x); T.einsum('ijk->i', x); T.einsum('i?->i', x); T.einsum('ij->ii', x)
@@ -334,6 +337,37 @@ IN_PLACE = [
     "b = x[:, :1] * 1; y = b.expand(3, 4); b.mul_(w[:, :1]); out = y * y",
     "y = x * 1; y.t_(); y[0] = w[:, 0]; out = y * 2",
     "y = x * 1; v = y[0]; v.unsqueeze_(0); v.mul_(w[:1]); out = y * v",
+    "y = x * 1; y.unsqueeze_(0); v = y[0]; v.unsqueeze_(0); y.mul_(2); v.mul_(w); out = y * v",
+    """
+    with T.no_grad():
+        v = x.t()
+    v[0].mul_(2)
+    out = x
+    """,
+    """
+    y = x * 1
+    v = y[0]
+    y[y > 0] = 0.1
+    with T.no_grad():
+        v[1] += 1
+    out = v * v
+    """,
+    """
+    y = x * 1
+    v = y[:1]
+    with T.no_grad():
+        v.t_()
+    out = v * w[:1].t()
+    """,
+    """
+    with T.no_grad():
+        x.unsqueeze_(0)
+        x.exp_()
+        x.squeeze_(0)
+    out = x * w
+    """,
+    "y = x * 1; y.unsqueeze_(0); y.detach_(); out = y * w",
+    "y = x * 1; v = y[0]; y.squeeze_(); v.mul_(2); out = y * w",
     "y = x * 1; y.diagonal().mul_(w.diagonal()); out = y",
     "y = x * 1; y.diagonal().fill_(0.0); out = y * y",
     "y = x * 1; y.zero_(); y.add_(w); out = y",

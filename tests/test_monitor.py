@@ -15,6 +15,7 @@ import gpugrad as gg
 from gpugrad import monitor, nn
 from gpugrad.monitor import GradientMonitor
 from gpugrad.nn.utils import clip_grad
+from gpugrad.utils.tensorboard import SummaryWriter as EventWriter
 
 
 def setup(width=16, rows=32, device="cpu", **options):
@@ -172,7 +173,7 @@ def test_event_files_go_through_the_writer(tmp_path, monkeypatch):
     written = []
 
     class SummaryWriter:
-        def __init__(self, folder):
+        def __init__(self, folder, **options):
             written.append(("folder", folder))
 
         def __getattr__(self, name):
@@ -189,6 +190,12 @@ def test_event_files_go_through_the_writer(tmp_path, monkeypatch):
     histogram = next(entry[-1] for entry in written if entry[0] == "add_histogram_raw")
     assert sum(histogram["bucket_counts"]) == histogram["num"] == 16 * 8
     assert len(histogram["bucket_limits"]) == len(histogram["bucket_counts"])
+    with EventWriter(tmp_path, flush_secs=1) as writer:
+        writer.add_scalars("loss", {"train": gg.tensor(1.5, requires_grad=True)}, global_step=gg.tensor(2))
+        with pytest.raises(RuntimeError, match="viz"):
+            writer.add_graph(nn.ReLU(), gg.ones(1))
+    assert written[-2:] == [("add_scalars", "loss", {"train": 1.5}, {"global_step": 2}), ("close", {})]
+    assert isinstance(written[-2][2]["train"], np.ndarray)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("tensorboardX"), reason="tensorboardX is not installed")

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import close, needs_torch, torch
 
 import gpugrad as gg
 from gpugrad.backend import kernels, random
@@ -454,9 +455,9 @@ def test_multinomial_without_replacement():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: gg.rand(), TypeError, "needs a size"),
-        (lambda: gg.rand("a"), TypeError, "made of ints"),
-        (lambda: gg.rand(2, size=(3,)), TypeError, "unexpected keyword"),
+        (lambda: gg.rand(), TypeError, "missing"),
+        (lambda: gg.rand("a"), TypeError, "must be ints"),
+        (lambda: gg.rand(2, size=(3,)), TypeError, "takes ints"),
         (lambda: gg.randint(2.5, (2,)), TypeError, "must be ints"),
         (lambda: gg.randint(3, 4), TypeError, "tuple of ints"),
         (lambda: gg.randint(3), TypeError, "expects"),
@@ -475,3 +476,76 @@ def test_multinomial_without_replacement():
 def test_bad_arguments_of_tensor_functions(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+# Distributions, made with this library or with PyTorch.
+
+PROBS = np.array([[0.2, 0.5, 0.3], [0.0, 1.0, 3.0]])
+DISTRIBUTIONS = {
+    "categorical": (lambda D, x: D.Categorical(x), PROBS, np.array([[2, 1], [0, 1], [1, 2]])),
+    "categorical-logits": (lambda D, x: D.Categorical(logits=x), PROBS, np.array([2, 1])),
+    "normal": (lambda D, x: D.Normal(x, x + 0.5), PROBS, PROBS + 1),
+    "normal-number": (lambda D, x: D.Normal(x, 0.5), PROBS, PROBS[0]),
+    "uniform": (lambda D, x: D.Uniform(x, x + 2), PROBS, PROBS + 1),
+    "uniform-outside": (lambda D, x: D.Uniform(0.0, x + 1), PROBS, PROBS + 1),
+    "bernoulli": (lambda D, x: D.Bernoulli(x / 3), PROBS, 1.0 * (PROBS > 0.4)),
+    "bernoulli-logits": (lambda D, x: D.Bernoulli(logits=x), PROBS, 1.0 * (PROBS > 0.4)),
+}
+
+
+@needs_torch
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_distributions_are_those_of_pytorch(name):
+    make, parameters, values = DISTRIBUTIONS[name]
+    answers = []
+    for T in (gg, torch):
+        x = T.tensor(parameters, requires_grad=True)
+        d = make(T.distributions, x)
+        found = [d.log_prob(T.tensor(values)), d.entropy()]
+        if not name.startswith("categorical"):
+            found += [d.mean, d.variance, d.stddev]
+        other = make(T.distributions, T.tensor(parameters[::-1].copy()))
+        if not name.startswith("uniform"):
+            found.append(T.distributions.kl_divergence(d, other))
+        total = sum(t[t.isfinite()].sum() * (k + 1) for k, t in enumerate(found))
+        total.backward()
+        answers.append([t.detach().numpy() for t in (*found, x.grad)])
+        assert d.sample((4, 5)).shape == (4, 5, *d.batch_shape)
+        assert not d.sample().requires_grad
+        assert d.has_rsample == name.startswith(("normal", "uniform"))
+        if d.has_rsample:
+            assert d.rsample((2,)).requires_grad
+        else:
+            with pytest.raises(NotImplementedError):
+                d.rsample()
+    close(*answers, 1e-6, 1e-7)
+
+
+def test_draws_of_distributions_have_their_mean_and_variance():
+    gg.manual_seed(0)
+    normal, uniform = gg.distributions.Normal(3.0, 0.5), gg.distributions.Uniform(-1.0, 3.0)
+    for d in (normal, uniform, gg.distributions.Bernoulli(0.3)):
+        draws = d.sample((20_000,))
+        assert draws.mean().item() == pytest.approx(d.mean.item(), abs=0.03)
+        assert draws.var().item() == pytest.approx(d.variance.item(), abs=0.03)
+    draws = gg.distributions.Categorical(gg.tensor(PROBS)).sample((20_000,))
+    for k, row in enumerate(PROBS / PROBS.sum(1, keepdims=True)):
+        np.testing.assert_allclose(np.bincount(draws[:, k], minlength=3) / 20_000, row, atol=0.015)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda D: D.Normal(0.0, -1.0), ValueError),
+        (lambda D: D.Uniform(1.0, 1.0), ValueError),
+        (lambda D: D.Bernoulli(1.5), ValueError),
+        (lambda D: D.Bernoulli(0.5, 0.5), ValueError),
+        (lambda D: D.Categorical(), ValueError),
+        (lambda D: D.Categorical(gg.tensor([-1.0, 2.0])), ValueError),
+        (lambda D: D.Categorical(logits=gg.tensor([np.nan, 2.0])), ValueError),
+        (lambda D: D.kl_divergence(D.Normal(0.0, 1.0), D.Uniform(0.0, 1.0)), NotImplementedError),
+    ],
+)
+def test_distributions_that_cannot_be(call, error):
+    with pytest.raises(error):
+        call(gg.distributions)

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import gpugrad as gg
 from gpugrad.autograd import grad
+from gpugrad.backend import device
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -94,16 +95,47 @@ def test_attributes():
         t.size(2)
 
 
+def test_what_programs_ask_before_they_choose_a_device():
+    usable = gg.cuda.is_available()
+    assert gg.accelerator.is_available() is usable
+    assert gg.accelerator.current_accelerator() == (device("cuda") if usable else None)
+    assert gg.accelerator.device_count() == gg.cuda.device_count()
+    gg.backends.cudnn.benchmark = False
+    assert not gg.backends.cudnn.is_available()
+    assert not gg.backends.mps.is_available()
+    assert isinstance(gg.float32, gg.dtype)
+    gg.set_float32_matmul_precision("high")
+    try:
+        assert gg.backends.cuda.matmul.allow_tf32
+        assert gg.get_float32_matmul_precision() == "high"
+    finally:
+        gg.set_float32_matmul_precision("highest")
+    assert not gg.backends.cuda.matmul.allow_tf32
+    with pytest.raises(RuntimeError, match="precision"):
+        gg.set_float32_matmul_precision("low")
+    x = gg.ones(2, 3)
+    assert x.is_cpu
+    assert not x.is_sparse
+    assert not x.is_complex()
+    assert x.is_signed()
+    assert not x.byte().is_signed()
+    assert x.ndimension() == 2
+    assert gg.zeros_like(x, memory_format=gg.preserve_format).shape == (2, 3)
+    close(gg.layer_norm(x, (3,)), np.zeros((2, 3)))
+
+
 def test_single_elements_as_numbers():
     t = gg.tensor([[2.5]])
     assert t.item() == float(t) == 2.5
     assert int(t) == 2
     assert bool(t)
     assert complex(t) == 2.5
-    assert f"{gg.tensor(2.5):.2f}" == "2.50"
+    assert f"{gg.tensor(2.5):.2f} {gg.tensor(2.5)} {gg.tensor([2.5])}" == "2.50 2.5 tensor([2.5000])"
+    with pytest.raises(TypeError, match="format"):
+        f"{gg.tensor([2.5]):.2f}"
     assert [10, 20, 30][gg.tensor(1)] == 20
     assert gg.tensor([1, 2]).tolist() == [1, 2]
-    for convert, error in ((float, RuntimeError), (bool, RuntimeError), (operator.index, TypeError)):
+    for convert, error in ((float, ValueError), (int, ValueError), (bool, RuntimeError), (operator.index, TypeError)):
         with pytest.raises(error):
             convert(gg.tensor([1.5, 2.5]))
     with pytest.raises(TypeError, match="0-d"):
@@ -166,6 +198,21 @@ def test_arrays_and_numbers_mix_with_tensors():
         x * None
 
 
+def test_operators_leave_what_they_do_not_know_to_the_other_operand():
+    class Other:
+        def __radd__(self, other):
+            return "asked"
+
+        __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rand__ = __radd__
+        __lt__ = __gt__ = __le__ = __ge__ = __eq__ = __ne__ = __radd__
+
+    x = gg.ones(2)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "lt", "gt", "le", "ge", "eq", "ne"):
+        assert getattr(operator, name)(x, Other()) == "asked", name
+    with pytest.raises(TypeError, match="add"):
+        gg.add(x, Other())
+
+
 def test_copies():
     x = leaf(3)
     x.sum().backward()
@@ -179,6 +226,7 @@ def test_copies():
     again = pickle.loads(pickle.dumps(x))
     close(again, x, 0, 0)
     assert again.requires_grad
+    assert pickle.loads(pickle.dumps(gg.tensor(1.5))).shape == ()
 
 
 def test_conversions():

@@ -30,6 +30,11 @@ class Parameter(Tensor):
         self._inference = data._inference
         self.requires_grad = requires_grad
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        other = super().__deepcopy__(memo)
+        other._grad = None  # as in PyTorch, a copy of a module starts without gradients
+        return other
+
 
 class Buffer(Tensor):
     """A tensor that a module registers as a buffer when it is assigned to an attribute.

@@ -31,8 +31,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..backend import beside, device_of, dtypes, lazy, module_of
-from ..backend import resolve as resolve_device
+from ..backend import beside, dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes
 
@@ -69,11 +68,6 @@ def fusion(enabled: bool) -> Iterator[None]:
         yield
     finally:
         lazy.state.enabled = before
-
-
-def fusing() -> bool:
-    """Whether fused kernels are to be used in this thread."""
-    return lazy.state.enabled
 
 
 class Vocabulary:
@@ -620,6 +614,8 @@ def mark_view(out: Any, base: Any, op: Op, params: tuple[Any, ...], slot: int) -
         out._base = base
         out._view_op = (op, params, slot)
         out._view_version = counter[0]
+        if base._layout:
+            out._base_layout = base._layout
         if base._inference:
             out._inference = True
         elif not base._needs_grad:
@@ -659,16 +655,20 @@ def refresh_view(t: Any) -> None:
         op, params, slot = view._view_op
         base = view._base
         if view._needs_grad and base._needs_grad:
+            _check_layout(view)
             with enable_grad():
                 fresh = op.apply((base,), params)
             fresh = fresh[slot] if op.outputs != 1 else fresh
-            if fresh._data.shape != view._data.shape:
-                raise RuntimeError(
-                    f"a view of shape {tuple(view.shape)} cannot be used: "
-                    "its base was reshaped in place and then changed"
-                )
             view._node, view._slot, view._needs_grad = fresh._node, fresh._slot, fresh._needs_grad
         view._view_version = view._version_counter[0]
+
+
+def _check_layout(view: Any) -> None:
+    if view._base_layout != view._base._layout:
+        raise RuntimeError(
+            f"a view of shape {tuple(view.shape)} cannot be used: its base was reshaped in place (or got other data) "
+            "after the view was made, and then one of them was changed; make the view anew"
+        )
 
 
 def check_inplace(name: str, target: Any, recording: bool) -> None:
@@ -689,11 +689,13 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
                 "use no_grad() or work on a clone"
             )
     base = target._base
-    if modes.grad and base is not None and base._needs_grad and not target._needs_grad:
-        raise RuntimeError(
-            f"{name}: A view was created in no_grad mode and is being modified inplace with grad mode enabled; "
-            "make both inside no_grad (if the change is not to be tracked) or both outside (if it is)"
-        )
+    while modes.grad and base is not None and not target._needs_grad:
+        if base._needs_grad:
+            raise RuntimeError(
+                f"{name}: A view was created in no_grad mode and is being modified inplace with grad mode enabled; "
+                "make both inside no_grad (if the change is not to be tracked) or both outside (if it is)"
+            )
+        base = base._base
     if not getattr(target._data.flags, "writeable", True):
         raise RuntimeError(
             f"{name}: unsupported operation: the memory is read-only, "
@@ -740,8 +742,6 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     target._bump()
     if result._needs_grad:
         rebase(target, result)
-    elif target._base is not None:
-        target._view_version = target._version_counter[0]
     return target
 
 
@@ -752,6 +752,7 @@ def rebase(target: Any, result: Any) -> None:
     child = target
     while child._base is not None:
         base = child._base
+        _check_layout(child)
         child._view_version = child._version_counter[0]
         view_op, params, slot = child._view_op
         before = alias(base)
@@ -806,6 +807,11 @@ def as_tensors(name: str, inputs: Sequence[Any]) -> Sequence[Any]:
         like = next((t for t in inputs if isinstance(t, Tensor)), None)
         tensors[k] = wrap_operand(name, value, like)
     return inputs if tensors is None else tensors
+
+
+def is_operand(value: Any) -> bool:
+    """Whether ``value`` is a tensor, an array or a number."""
+    return isinstance(value, (Tensor, ndarray, np.generic, *_NUMBERS)) or hasattr(value, "__cuda_array_interface__")
 
 
 def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
@@ -893,13 +899,3 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
             f"dim {sorted(d for d in set(dims) if dims.count(d) > 1)[0]} appears multiple times in the list of dims"
         )
     return dims if ndim else ()
-
-
-def get_device(device: Any) -> Any:
-    """A device from what a user passed; None stands for the default device."""
-    return resolve_device(device)
-
-
-def device_of_tensor(tensor: Any) -> Any:
-    """The device of a tensor."""
-    return device_of(tensor._data)

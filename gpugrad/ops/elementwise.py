@@ -17,7 +17,7 @@ from ..backend import cpu, dtypes, lazy, module_of
 from ..engine import modes
 from . import core, trace
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
-from .pointwise import binary, elementwise, inplace_method, unary
+from .pointwise import Elementwise, binary, binary_function, elementwise, inplace_method, unary
 
 _NUMBERS = (bool, int, float)
 
@@ -75,7 +75,7 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(where: Any, first: Any, *rest: Any) -> Any:
-        if where is core.raw and first.__class__ is not np.ndarray and core.fusing() and not lazy.active():
+        if where is core.raw and first.__class__ is not np.ndarray and core.fuses() and not lazy.active():
             found = trace.run(function, first, *rest)
             if found is not NotImplemented:
                 return found[0]
@@ -932,6 +932,7 @@ def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     With ``condition`` alone: the indices of its true elements, a tuple with one tensor for each dimension.
 
     Raises:
+        TypeError: just one of ``input`` and ``other`` is given.
         RuntimeError: ``condition`` is not a bool tensor.
     """
     if input is None and other is None:
@@ -939,6 +940,8 @@ def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
         array = condition._data
         found = module_of(array).nonzero(array.reshape(1) if not array.ndim else array)
         return tuple(core.Tensor._wrap(index) for index in found)
+    if input is None or other is None:
+        raise TypeError("where() takes a condition alone, or a condition, input and other")
     return where(_as_mask(condition), input, other)
 
 
@@ -1017,8 +1020,6 @@ def fill_(input: Any, value: Any) -> Any:
     value = lazy.settled(value._data) if isinstance(value, core.Tensor) else value
     core.memory_to_change(input)[...] = value
     input._bump()
-    if input._base is not None:
-        input._view_version = input._version_counter[0]
     return input
 
 
@@ -1283,21 +1284,26 @@ def equal(input: Any, other: Any) -> bool:
 
 def _reversed(function: Any) -> Callable[..., Any]:
     def operator(self: Any, other: Any) -> Any:
+        if not core.is_operand(other):
+            return NotImplemented
         (left,) = as_tensors(function.name, (core.wrap_operand(function.name, other, self),))
         return function(left, self)
 
     return operator
 
 
-def _equality(function: Any) -> Callable[..., Any]:
-    def operator(self: Any, other: Any) -> Any:
-        if isinstance(other, (core.Tensor, np.ndarray, np.generic, *_NUMBERS)) or hasattr(
-            other, "__cuda_array_interface__"
-        ):
-            return function(self, other)
-        return NotImplemented
+def _power(self: Any, other: Any) -> Any:
+    return _pow(self, other) if core.is_operand(other) else NotImplemented
 
-    return operator
+
+def _symbol(function: Any) -> Callable[..., Any]:
+    """What Python calls for an operator's symbol."""
+    if not isinstance(function, Elementwise):
+        return function
+    symbol = binary_function(function, as_operator=True)
+    symbol.__name__ = symbol.__qualname__ = function.name
+    symbol.__doc__ = function.function.__doc__
+    return symbol
 
 
 def _itself(input: Any) -> Any:
@@ -1326,24 +1332,23 @@ for _name in (
     METHODS[f"{_name}_"] = inplace_method(_name, FUNCTIONS[_name])
 
 for _name, _operator, _reflected, _inplace in (
-    ("add", add.function, add.function, "add_"),
-    ("sub", sub.function, rsub.function, "sub_"),
-    ("mul", mul.function, mul.function, "mul_"),
-    ("truediv", true_divide.function, rdiv.function, "div_"),
-    ("floordiv", floor_divide.function, _reversed(floor_divide), "floor_divide_"),
-    ("mod", remainder.function, _reversed(remainder), "remainder_"),
-    ("pow", _pow, _reversed(pow), "pow_"),
-    ("and", bitwise_and.function, bitwise_and.function, "bitwise_and_"),
-    ("or", bitwise_or.function, bitwise_or.function, "bitwise_or_"),
-    ("xor", bitwise_xor.function, bitwise_xor.function, "bitwise_xor_"),
-    ("lshift", bitwise_left_shift.function, _reversed(bitwise_left_shift), "bitwise_left_shift_"),
-    ("rshift", bitwise_right_shift.function, _reversed(bitwise_right_shift), "bitwise_right_shift_"),
+    ("add", add, add, "add_"),
+    ("sub", sub, rsub, "sub_"),
+    ("mul", mul, mul, "mul_"),
+    ("truediv", true_divide, rdiv, "div_"),
+    ("floordiv", floor_divide, _reversed(floor_divide), "floor_divide_"),
+    ("mod", remainder, _reversed(remainder), "remainder_"),
+    ("pow", _power, _reversed(pow), "pow_"),
+    ("and", bitwise_and, bitwise_and, "bitwise_and_"),
+    ("or", bitwise_or, bitwise_or, "bitwise_or_"),
+    ("xor", bitwise_xor, bitwise_xor, "bitwise_xor_"),
+    ("lshift", bitwise_left_shift, _reversed(bitwise_left_shift), "bitwise_left_shift_"),
+    ("rshift", bitwise_right_shift, _reversed(bitwise_right_shift), "bitwise_right_shift_"),
 ):
-    METHODS[f"__{_name}__"], METHODS[f"__r{_name}__"] = _operator, _reflected
+    METHODS[f"__{_name}__"], METHODS[f"__r{_name}__"] = _symbol(_operator), _symbol(_reflected)
     METHODS[f"__i{_name}__"] = METHODS[_inplace]
 
 METHODS["__neg__"], METHODS["__pos__"], METHODS["__abs__"] = neg.function, _itself, abs.function
 METHODS["__invert__"] = bitwise_not.function
-METHODS["__eq__"], METHODS["__ne__"] = _equality(eq), _equality(ne)
-for _compare in (lt, le, gt, ge):
-    METHODS[f"__{_compare.name}__"] = _compare.function
+for _compare in (eq, ne, lt, le, gt, ge):
+    METHODS[f"__{_compare.name}__"] = _symbol(_compare)

@@ -636,8 +636,6 @@ def _setitem(input: Any, index: Any, value: Any) -> None:
             f"{tuple(source.shape)}"
         ) from None
     input._bump()
-    if input._base is not None:
-        input._view_version = input._version_counter[0]
 
 
 def _record_setitem(input: Any, basic: Any, advanced: Any, source: Any) -> None:

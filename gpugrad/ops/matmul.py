@@ -330,9 +330,12 @@ def _linear_slopes_rule(F, slopes, wanted, g, input, g_shape):
 
 
 def checked_linear(input: Any, weight: Any, bias: Any = None) -> Any:
-    """``input @ weight.T + bias``: (..., in), (out, in) and (out,) to (..., out).
+    """``input @ weight.T + bias``: (..., in), (out, in) and (out,) to (..., out); with a weight of (in,), to (...).
 
     Raises:
         RuntimeError: the shapes or dtypes do not fit.
     """
+    if getattr(weight, "ndim", 2) == 1:
+        product = matmul(input, weight)
+        return product if bias is None else add(product, bias)
     return linear(input, weight, bias)

@@ -12,7 +12,7 @@ from ..backend import dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import modes
 from . import core
-from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, op, record, refresh_view, wrap_operand
+from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, is_operand, op, record, refresh_view, wrap_operand
 from .trace import ForwardKernel
 
 ndarray = np.ndarray
@@ -44,7 +44,7 @@ class Elementwise(Op):
         if plain and self.inputs == ("input",) and self.differentiable:
             self.function = _unary_function(self)
         elif plain and self.inputs == ("input", "other"):
-            self.function = _binary_function(self)
+            self.function = binary_function(self)
         else:
             self.function = _function(self)
         self.function.__name__ = self.function.__qualname__ = name
@@ -160,6 +160,10 @@ class Elementwise(Op):
             out._inference = True
         return out
 
+    def general_operator(self, args: tuple[Any, ...]) -> Any:
+        """As ``general``; NotImplemented, so that Python asks the other operand, when that is nothing known here."""
+        return self.general(args) if is_operand(args[1]) else NotImplemented
+
     def working_dtype(self, tensors: list[Any]) -> Any:
         """The dtype the forward computes in; None leaves each operand as it is."""
         if self.promotes == "none":
@@ -262,8 +266,10 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
     return function
 
 
-def _binary_function(op: Elementwise) -> Callable[..., Any]:
-    forward, general, differentiable = op.forward, op.general, op.differentiable
+def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[..., Any]:
+    """The function of a two-input op; ``as_operator``, what stands behind its symbol."""
+    forward, differentiable = op.forward, op.differentiable
+    general = op.general_operator if as_operator else op.general
     plans: list[Any] = [None] * 4
 
     def function(input: Any, other: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
@@ -905,13 +906,15 @@ def _topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool 
         sorted: they are in any case.
 
     Raises:
+        TypeError: ``k`` is no int.
         RuntimeError: ``k`` is negative or above the dimension's size.
     """
     dim = normalize_dim(dim, input._data.ndim)
+    k = operator.index(k)
     size = input._data.shape[dim] if input._data.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError(f"topk: selected index k out of range: k is {k}, dimension {dim} has size {size}")
-    return _ordered(topk, _Topk, input, int(k), dim, bool(largest))
+    return _ordered(topk, _Topk, input, k, dim, bool(largest))
 
 
 @public()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,14 @@ def _conversion(name: str, dtype: Any) -> Any:
     return method
 
 
+def _to_bfloat16(self: Any, memory_format: Any = None) -> Any:
+    """The tensor as bfloat16, itself if it is already; needs the package ``ml_dtypes``."""
+    return self.to("bfloat16")
+
+
 for _name in ("float", "double", "half", "long", "int", "short", "bool"):
     METHODS[_name] = _conversion(_name, dtypes.BY_NAME["float32" if _name == "float" else _name])
+METHODS["bfloat16"] = _to_bfloat16
 METHODS["byte"] = _conversion("byte", dtypes.uint8)
 METHODS["char"] = _conversion("char", dtypes.int8)
 
@@ -403,6 +410,17 @@ def parse_ints(name: str, args: tuple[Any, ...], named: dict[str, Any], label: s
         return tuple([n.__index__() for n in args])
     except (AttributeError, TypeError):
         raise TypeError(f"{name}(): {label} must be ints, but got {args}") from None
+
+
+def parse_size(name: str, size: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, ...]:
+    """The shape meant by ``f(2, 3)``, ``f((2, 3))`` or ``f(size=(2, 3))``.
+
+    Raises:
+        TypeError: no size was given, or one that is not made of ints.
+    """
+    if not size and not named:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+    return parse_ints(name, size, named, "size")
 
 
 def _reshape_error(count: int, shape: tuple[int, ...]) -> RuntimeError:
@@ -963,6 +981,7 @@ def chunk(input: Any, chunks: int, dim: int = 0, *, axis: int | None = None) -> 
     Raises:
         RuntimeError: ``chunks`` is not positive.
     """
+    chunks = operator.index(chunks)
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     dim = normalize_dim(dim if axis is None else axis, input._data.ndim)
@@ -1101,6 +1120,7 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
     a, b = (normalize_dim(d, input._data.ndim) for d in dims)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+    k = operator.index(k)
     if k % 4 == 0:
         return clone(input)
     if k % 4 == 2:
@@ -1112,7 +1132,7 @@ def _triangle(name: str, primitive: Any, where: str) -> None:
     def function(input: Any, diagonal: int = 0) -> Any:
         if input._data.ndim < 2:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got {input._data.ndim}")
-        return primitive(input, diagonal)
+        return primitive(input, operator.index(diagonal))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -1307,8 +1327,18 @@ def _padding_index(n: int, before: int, after: int, mode: str) -> np.ndarray:
 def _inplace_view(name: str, function: Any) -> None:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         core.check_inplace(name, self, engine.modes.grad and self._needs_grad)
-        result = function(copy.copy(self), *args, **kwargs)
-        self.__dict__.update(result.__dict__)
+        # Its history has to have its shape, whether gradients are on or not.
+        with engine.set_grad_enabled(engine.modes.grad or self.grad_fn is not None):
+            result = function(copy.copy(self), *args, **kwargs)
+        if result._data.shape == self._data.shape and result._data.strides == self._data.strides:
+            return self
+        layout = self._layout
+        if self._base is None:
+            self._data, self._node, self._slot = result._data, result._node, result._slot
+        else:
+            self.__dict__.update(result.__dict__)
+            self._base_layout = layout  # its base is what it was before
+        self._layout = layout + 1
         return self
 
     method.__name__ = method.__qualname__ = name

@@ -31,7 +31,7 @@ class _ModuleRow(Module):
 
     def _members(self) -> list[Module]:
         values = self.__dict__
-        return [values[name] for name, kind in self._registry.items() if kind is MODULE]
+        return [values[name] for name, kind in self._registry.items() if kind == MODULE]
 
     def _replace_all(self, modules: Iterable[Module]) -> None:
         # After a change of places the names are the positions again.

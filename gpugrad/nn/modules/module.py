@@ -623,6 +623,12 @@ class Module:
         """What stands between the parentheses of the module's text; modules define their own."""
         return ""
 
+    def __copy__(self: T) -> T:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._registry = dict(self._registry)  # else what is added to the one would be missing in the other
+        return twin
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
         extra_lines = extra.split("\n") if extra else []
