@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import dtypes
+from .backend import cuda, dtypes
 from .backend import random as streams
 from .backend.device import module_of, on
 from .engine import modes, no_grad
@@ -109,8 +109,8 @@ def _shape(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
         raise TypeError(f"{name}(): the size must be made of ints, but got {size}") from None
 
 
-def _made(array: Any, requires_grad: bool) -> Tensor:
-    made = Tensor._wrap(array)
+def _made(array: Any, requires_grad: bool, pin: bool = False) -> Tensor:
+    made = Tensor._wrap(cuda.pinned(array) if pin else array)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -136,7 +136,7 @@ def rand(
         NotImplementedError: the dtype is not floating point.
     """
     shape = _shape("rand", _size("rand", size, named))
-    return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
+    return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
 def randn(
@@ -155,7 +155,7 @@ def randn(
         NotImplementedError: the dtype is not floating point.
     """
     shape = _shape("randn", _size("randn", size, named))
-    return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
+    return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
 def _size(name: str, size: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -192,7 +192,7 @@ def randint(
         raise TypeError(f"randint(): the size must be a tuple of ints, but got {given['size']!r}")
     shape = _shape("randint", (given["size"],))
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    return _made(streams.randint(low, high, shape, kind, device, generator), requires_grad)
+    return _made(streams.randint(low, high, shape, kind, device, generator), requires_grad, pin_memory)
 
 
 def _bounds(name: str, low: Any, high: Any) -> tuple[int, int]:
@@ -217,7 +217,7 @@ def randperm(
         RuntimeError: ``n`` is negative.
     """
     order = streams.permutation(n, device, generator)
-    return _made(order if dtype is None else order.astype(dtypes.as_dtype(dtype)), requires_grad)
+    return _made(order if dtype is None else order.astype(dtypes.as_dtype(dtype)), requires_grad, pin_memory)
 
 
 def rand_like(

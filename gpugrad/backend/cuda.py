@@ -275,8 +275,45 @@ def reset_peak() -> None:
     _peaks[current_device()] = memory_used()
 
 
+def is_pinned(array: Any) -> bool:
+    """Whether a host array lies in page-locked memory, which a device reads and writes by itself."""
+    runtime = cupy().cuda.runtime
+    return runtime.pointerGetAttributes(array.ctypes.data).type == runtime.memoryTypeHost
+
+
 def pinned(array: Any) -> Any:
-    """A copy of a host array in memory that the device reads by itself."""
+    """A copy of a host array in page-locked memory.
+
+    Raises:
+        RuntimeError: it is an array of a CUDA device, or CUDA cannot be used.
+    """
+    require()
+    if isinstance(array, cupy().ndarray):
+        raise RuntimeError(f"cannot pin what lies on cuda:{array.device.id}: only dense CPU tensors can be pinned")
     copy = cupyx().empty_pinned(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def send(array: Any, non_blocking: bool) -> Any:
+    """A copy of a host array on the current device.
+
+    CuPy copies pageable memory into a pinned buffer before it returns. Page-locked memory it copies from where it
+    lies, keeping it alive till then, while the host goes on: without ``non_blocking`` that is waited for.
+    """
+    return cupy().asarray(array, blocking=not non_blocking and is_pinned(array))
+
+
+def fetch(array: Any, out: Any, non_blocking: bool) -> Any:
+    """A copy of an array of the current device on the host, in ``out`` if given, in C order otherwise.
+
+    With ``non_blocking`` it is only begun where its memory is page-locked, as new memory is then.
+    """
+    if non_blocking and out is None:
+        out = cupyx().empty_pinned(array.shape, array.dtype)
+    if not (non_blocking and is_pinned(out)):
+        return array.get(out=out)
+    array.get(out=out, blocking=False)
+    # The pool gives pinned memory to the next who asks as soon as it is freed, also when it is still written to.
+    cupy().cuda.pinned_memory._add_to_watch_list(cupy().cuda.get_current_stream().record(), out)
+    return out
