@@ -54,6 +54,9 @@ class Recording:
     Attributes:
         before: called before each run: they put into device memory what changes from run to run.
         guards: each says whether what the recording takes for granted still holds.
+        switches: the same, by who asks, of what is known to change and to change back: when only these differ,
+            there is nothing to warm up before another recording.
+        after: called after each run, when what was recorded has returned; may read from the device.
         kept: what it reads and nothing else may hold.
     """
 
@@ -62,6 +65,8 @@ class Recording:
         self.kept: list[Array] = []
         self.before: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
+        self.switches: dict[Any, Callable[[], bool]] = {}
+        self.after: list[Callable[[], None]] = []
         self._pool = cuda.cupy().cuda.MemoryPool()
         self._graph: Any = None
 
@@ -90,9 +95,9 @@ class Recording:
         self.before.append(advance)
         return result
 
-    def is_valid(self) -> bool:
-        """Whether running it does what calling the recorded work would do now."""
-        return all(guard() for guard in self.guards)
+    def is_valid(self, switched: bool = False) -> bool:
+        """Whether running it does what calling the recorded work would do now, but for switches if ``switched``."""
+        return all(guard() for guard in self.guards) and (switched or all(same() for same in self.switches.values()))
 
     def run(self) -> None:
         """Run what was recorded, on the current stream."""
