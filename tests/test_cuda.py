@@ -1,6 +1,8 @@
 """CUDA devices, real or simulated: ``gg.cuda``, transfers, device guards, memory, and matrix products by cuBLASLt."""
 
 import itertools
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -308,6 +310,45 @@ def test_memory_is_counted():
     assert gg.cuda.max_memory_allocated() == gg.cuda.memory_allocated()
 
 
+def test_the_peak_is_counted_from_the_start():
+    code = (
+        "import gpugrad as gg; gg.zeros(1000, 1000, device='cuda'); x = gg.ones(100, device='cuda'); "
+        "print(gg.cuda.max_memory_allocated(), gg.cuda.memory_allocated())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["4000256", "512"]
+
+
+def test_the_memory_of_captured_graphs_is_counted():
+    x = gg.zeros(1000, 1000, device="cuda")
+    scale = gg.ones(1000, device="cuda")
+    step = gg.compile(lambda scale: (x * scale).sum(0).exp(), warmup=1)
+    step(scale)
+    gg.cuda.synchronize()
+    allocated, reserved = gg.cuda.memory_allocated(), gg.cuda.memory_reserved()
+    step(scale)
+    kept, held = gg.cuda.memory_allocated() - allocated, gg.cuda.memory_reserved() - reserved
+    assert 0 < kept < 100_000
+    assert held >= kept
+    gg.cuda.reset_peak_memory_stats()
+    level = gg.cuda.memory_allocated()
+    for _ in range(2):
+        y = gg.zeros(1000, 1000, device="cuda")
+        assert gg.cuda.max_memory_allocated() == level + 4_000_256
+        del y
+    del step  # and with it memory that counted: less is in use, and more can be before there is a new peak
+    y = gg.zeros(1000, 1000, device="cuda")
+    assert gg.cuda.max_memory_allocated() == level + 4_000_256
+    z = gg.zeros(1000, 1000, device="cuda")
+    assert gg.cuda.max_memory_allocated() == gg.cuda.memory_allocated() > level + 8_000_000 - kept
+    del y, z
+    if gg.cuda.device_count() > 1:
+        before = gg.cuda.max_memory_allocated(0)
+        gg.zeros(4000, 1000, device="cuda:1")
+        assert gg.cuda.max_memory_allocated(1) >= 16_000_000
+        assert gg.cuda.max_memory_allocated(0) == before
+
+
 def test_running_out_of_memory_says_what_was_asked_for():
     total = gg.cuda.mem_get_info()[1]
     with pytest.raises(
@@ -315,6 +356,7 @@ def test_running_out_of_memory_says_what_was_asked_for():
     ):
         gg.empty(total // 2, device="cuda")
     assert issubclass(gg.cuda.OutOfMemoryError, RuntimeError)
+    gg.cuda.empty_cache()
     x = gg.ones(1 << 20, device="cuda", requires_grad=True)
     try:
         gg.cuda.set_per_process_memory_fraction((gg.cuda.memory_reserved() + (1 << 20)) / total)

@@ -67,7 +67,7 @@ class Recording:
         self.guards: list[Callable[[], bool]] = []
         self.switches: dict[Any, Callable[[], bool]] = {}
         self.after: list[Callable[[], None]] = []
-        self._pool = cuda.cupy().cuda.MemoryPool()
+        self._allocate = cuda.counted(cuda.cupy().cuda.MemoryPool())
         self._graph: Any = None
 
     def record(self, work: Callable[[], T]) -> T:
@@ -77,7 +77,7 @@ class Recording:
             cuda.synchronize()
             place = xp.zeros(2, np.uint64)
             stream = xp.cuda.Stream(non_blocking=True)
-            with stream, xp.cuda.using_allocator(self._pool.malloc):
+            with stream, xp.cuda.using_allocator(self._allocate):
                 stream.begin_capture()
                 _local.current = self
                 lazy.begin()

@@ -205,14 +205,29 @@ class _Local(threading.local):
 _local = _Local()
 
 
+_allocator: Callable[[int], MemoryPointer] = default_pool.malloc
+
+
 def alloc(size: int) -> MemoryPointer:
     """Memory from this thread's allocator."""
-    return (_local.allocator or default_pool.malloc)(size)
+    return get_allocator()(size)
 
 
 def get_allocator() -> Callable[[int], MemoryPointer]:
     """The allocator of this thread."""
-    return _local.allocator or default_pool.malloc
+    return _local.allocator or _allocator
+
+
+def set_allocator(allocator: Callable[[int], MemoryPointer]) -> None:
+    """Allocate with ``allocator`` from now on.
+
+    Raises:
+        ValueError: inside of ``using_allocator``.
+    """
+    global _allocator
+    if _local.allocator is not None:
+        raise ValueError("Can't change the global allocator inside `using_allocator` context manager")
+    _allocator = allocator
 
 
 @contextmanager

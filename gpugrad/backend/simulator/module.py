@@ -79,6 +79,7 @@ cuda = _make(
         is_memory_pinned=memory.is_pinned,
     ),
     runtime=runtime,
+    set_allocator=memory.set_allocator,
     using_allocator=memory.using_allocator,
 )
 
