@@ -19,7 +19,9 @@ from .memory import MemoryPointer
 
 _API = api.load()
 
-# What needs the host to know the result, or is a call of cuBLAS, cuSOLVER or Thrust: not while capturing.
+# What needs the host to know the result, or is a call of cuBLAS or cuSOLVER: not while capturing. Sorting can be
+# captured: CuPy 14 calls Thrust with ``par_nosync``, under which its sorts wait for nothing, and with an allocator of
+# the current pool.
 _NOT_CAPTURED = frozenset(
     [
         "nonzero",
@@ -43,12 +45,6 @@ _NOT_CAPTURED = frozenset(
         "kron",
         "correlate",
         "convolve",
-        "sort",
-        "argsort",
-        "lexsort",
-        "partition",
-        "argpartition",
-        "msort",
         "sort_complex",
         "median",
         "percentile",
