@@ -127,7 +127,7 @@ class Compiled:
         for record in variant.records:
             if record.recording.is_valid():
                 return record.run(tensors)
-        if variant.calls_left:
+        if variant.calls_left and not any(record.recording.is_valid(switched=True) for record in variant.records):
             variant.calls_left -= 1
             with _Watch() as seen:
                 result = self._function(*args, **kwargs)
@@ -297,9 +297,11 @@ class _Record:
         self.recording.run()
         for leaf, gradient in self._gradients:
             leaf._grad = gradient
-        if isinstance(self._result, _Slot):
-            return Tensor._wrap(self._outputs[0].copy())
         tensors = [Tensor._wrap(array.copy()) for array in self._outputs]
+        for note in self.recording.after:
+            note()
+        if isinstance(self._result, _Slot):
+            return tensors[0]
         return _map(self._result, _Slot, lambda slot: tensors[slot.number])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .backend import dtypes
+from .backend import cuda, dtypes
 from .engine import modes
 from .ops import METHODS
 from .ops.shape import broadcast_shape, parse_ints, parse_size
@@ -41,7 +41,7 @@ def tensor(
             array = backend.module_of(source).array(source, dtype=wanted, copy=True, order="C")
     else:
         array = _from_sequence(data, source, wanted)
-    return _finish(backend.transfer(array, where), requires_grad)
+    return _finish(backend.transfer(array, where), requires_grad, pin_memory)
 
 
 def _from_sequence(data: Any, source: Any, wanted: Any) -> np.ndarray:
@@ -110,8 +110,8 @@ def _float_dtype(source: Any) -> np.dtype:
     return dtypes.get_default_dtype() if dtype is None else dtype
 
 
-def _finish(array: Any, requires_grad: bool) -> Tensor:
-    result = Tensor._wrap(array)
+def _finish(array: Any, requires_grad: bool, pin: bool = False) -> Tensor:
+    result = Tensor._wrap(cuda.pinned(array) if pin else array)
     if modes.inference:
         result._inference = True
     if requires_grad:
@@ -196,14 +196,16 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_gra
 # Filling a shape.
 
 
-def _filled(how: str, shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool, *value: Any) -> Tensor:
+def _filled(
+    how: str, shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool, *value: Any, pin: bool = False
+) -> Tensor:
     if any(n < 0 for n in shape):
         raise RuntimeError(f"{how}: Dimension size must be non-negative, got {list(shape)}")
     where = backend.resolve(device)
     with backend.on(where):
         wanted = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
         array = getattr(backend.module_for(where), how)(shape, *value, dtype=wanted)
-    return _finish(array, requires_grad)
+    return _finish(array, requires_grad, pin)
 
 
 def _filler(how: str, what: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor], Callable[..., Tensor]]:
@@ -218,7 +220,7 @@ def _filler(how: str, what: str) -> tuple[Callable[..., Tensor], Callable[..., T
         pin_memory: bool = False,
         **named: Any,
     ) -> Tensor:
-        return _filled(how, parse_size(how, size, named), dtype, device, requires_grad)
+        return _filled(how, parse_size(how, size, named), dtype, device, requires_grad, pin=pin_memory)
 
     def like(
         input: Tensor,

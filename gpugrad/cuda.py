@@ -204,8 +204,7 @@ def memory_allocated(device: Any = None) -> int:
 def max_memory_allocated(device: Any = None) -> int:
     """The most bytes of device memory that tensors occupied; 0 where CUDA cannot be used.
 
-    Counted from the last ``reset_peak_memory_stats``, or else from the first call of this
-    function: each allocation takes a microsecond longer once it is counted.
+    Counted from the last ``reset_peak_memory_stats``, or else from the start of the process.
     """
     if not is_available():
         return 0

@@ -2,6 +2,10 @@
 
 It attaches to modules and optimizers and looks at every ``interval``-th optimizer step; on
 the steps between, it costs one call of a Python function and reads nothing back from the device.
+
+Of a compiled step there are two records then, one of them with the measures, which are read after
+it was run. The results of both are the same to the bit: the measures only read, and they cut the
+fused kernels where values are rounded and written anyway, at the outputs of ReLU and the gradients.
 """
 
 from __future__ import annotations
@@ -9,12 +13,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .backend import to_numpy
+from .backend import graph, to_numpy
 from .engine import no_grad
 from .nn import Module, ReLU
 from .nn.utils import clip_grad
@@ -177,10 +182,22 @@ class GradientMonitor:
             self._weights = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def _after_step(self) -> None:
+        armed = self._armed
+        read = self._figures() if armed else None
+        if armed:
+            self._disarm()  # here as well: what is recorded is run later
+        recording = graph.current()
+        if recording is None:
+            self._count(read)
+        else:
+            recording.switches.setdefault(id(self), lambda: self._armed is armed)
+            recording.after.append(lambda: self._count(read))
+
+    def _count(self, read: Callable[[], Record] | None) -> None:
         self._step += 1
-        if self._armed:
-            self._add(self._record())
+        if read is not None:
             self._disarm()
+            self._add(read())
         if not (self._step + 1) % self.interval:
             self._arm()
 
@@ -191,13 +208,14 @@ class GradientMonitor:
         self._weights = {}
         if not self._optimizers:
             self._step += 1
-        found = self._record()
+        found = self._figures()()
         self._disarm()
         self._add(found)
         return found
 
     @no_grad()
-    def _record(self) -> Record:
+    def _figures(self) -> Callable[[], Record]:
+        """Finish the measures of a step, on their device; what is returned reads them from there."""
         assert self._gradients is not None
         after = clip_grad.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         updates = {
@@ -207,20 +225,25 @@ class GradientMonitor:
         scalars = [self._total, after, *(s for g in self._gradients.values() for s in g[:4]), *updates.values()]
         scalars += [dead.float().mean() for dead in self._dead.values()]
         # One copy from the device for all numbers, and one for each sample.
-        values = iter(stack(*[s.float() for s in scalars], 0).tolist())
+        numbers = stack(*[s.float() for s in scalars], 0)
+        samples = {name: sample for name, (*_, sample) in self._gradients.items()}
+        return partial(self._record, numbers, samples, list(updates), list(self._dead))
+
+    def _record(self, numbers: Tensor, samples: dict[str, Tensor], updated: list[str], relus: list[str]) -> Record:
+        values = iter(numbers.tolist())
         record: Record = {"step": self.step, "total_norm": next(values), "clipped_norm": next(values), "nonfinite": 0}
         rows: dict[str, Any] = {}
-        for name, (*_, sample) in self._gradients.items():
+        for name, sample in samples.items():
             row: dict[str, Any] = {what: next(values) for what in ("mean", "std", "norm")}
             row["nonfinite"] = int(next(values))
             record["nonfinite"] += row["nonfinite"]
             row["histogram"] = _histogram(to_numpy(sample._data), self.bins)
             rows[name] = row
-        for name in updates:
+        for name in updated:
             ratio = next(values)
             if name in rows:
                 rows[name]["update_ratio"] = ratio
-        record["dead_relu"] = {name: next(values) for name in self._dead}
+        record["dead_relu"] = {name: next(values) for name in relus}
         record["parameters"] = rows
         return record
 

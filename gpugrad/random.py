@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import dtypes
+from .backend import cuda, dtypes
 from .backend import random as streams
 from .backend.device import module_of, on
 from .engine import modes, no_grad
@@ -94,8 +94,8 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda
         yield
 
 
-def _made(array: Any, requires_grad: bool) -> Tensor:
-    made = Tensor._wrap(array)
+def _made(array: Any, requires_grad: bool, pin: bool = False) -> Tensor:
+    made = Tensor._wrap(cuda.pinned(array) if pin else array)
     if requires_grad:
         made.requires_grad = True
     return made
@@ -121,7 +121,7 @@ def rand(
         NotImplementedError: the dtype is not floating point.
     """
     shape = parse_size("rand", size, named)
-    return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
+    return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
 def randn(
@@ -140,7 +140,7 @@ def randn(
         NotImplementedError: the dtype is not floating point.
     """
     shape = parse_size("randn", size, named)
-    return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad)
+    return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
 def randint(
@@ -167,7 +167,7 @@ def randint(
         raise TypeError(f"randint(): the size must be a tuple of ints, but got {given['size']!r}")
     shape = parse_size("randint", (given["size"],), {})
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    return _made(streams.randint(low, high, shape, kind, device, generator), requires_grad)
+    return _made(streams.randint(low, high, shape, kind, device, generator), requires_grad, pin_memory)
 
 
 def _bounds(name: str, low: Any, high: Any) -> tuple[int, int]:
@@ -192,7 +192,7 @@ def randperm(
         RuntimeError: ``n`` is negative.
     """
     order = streams.permutation(n, device, generator)
-    return _made(order if dtype is None else order.astype(dtypes.as_dtype(dtype)), requires_grad)
+    return _made(order if dtype is None else order.astype(dtypes.as_dtype(dtype)), requires_grad, pin_memory)
 
 
 def rand_like(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backend, engine
-from .backend import beside, device, device_of, dtypes, module_of
+from .backend import beside, cuda, device, device_of, dtypes, module_of
 from .backend.quiet import hush, unhush
 from .engine import modes
 from .ops import METHODS, core
@@ -259,7 +259,7 @@ class Tensor:
                 f"Boolean value of Tensor with {'no' if not self._data.size else 'more than one'} values is ambiguous; "
                 f"this one has shape {tuple(self._data.shape)}"
             )
-        return bool(self._data.reshape(())[()])
+        return bool(backend.to_numpy(self._data).reshape(())[()])
 
     def __contains__(self, element: Any) -> bool:
         return bool((self._data == (element._data if isinstance(element, Tensor) else element)).any())
@@ -272,11 +272,11 @@ class Tensor:
         """
         if self._data.size != 1:
             raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
-        return self._data.item()
+        return backend.to_numpy(self._data).item()
 
     def tolist(self) -> Any:
         """The elements as nested lists, or one number."""
-        return self._data.tolist()
+        return backend.to_numpy(self._data).tolist()
 
     def _scalar(self) -> Any:
         if self._data.size != 1:
@@ -508,11 +508,17 @@ class Tensor:
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """The tensor in another dtype and on another device: ``to(dtype)``, ``to(device)``, ``to(device, dtype)``,
         ``to(other)``; the tensor itself when nothing changes, unless ``copy`` is true.
+
+        With ``non_blocking``, a copy from page-locked memory (``pin_memory``) to a CUDA device is only begun, on the
+        current stream, and so is a copy to the CPU, into page-locked memory: wait (``gpugrad.cuda.synchronize()``)
+        before the one is changed, or the other read.
         """
-        where, dtype, copy = parse_to(args, kwargs)
+        where, dtype, non_blocking, copy = parse_to(args, kwargs)
         result = self
+        if non_blocking and dtype is not None and dtype != self.dtype and self.is_cuda:
+            result = core.REGISTRY["to_dtype"](result, dtype)  # on the host it might not have arrived yet
         if where is not None and backend.resolve(where) != self.device:
-            result = core.REGISTRY["to_device"](result, backend.resolve(where))
+            result = core.REGISTRY["to_device"](result, backend.resolve(where), non_blocking)
         if dtype is not None and dtype != result.dtype:
             result = core.REGISTRY["to_dtype"](result, dtype)
         return core.REGISTRY["clone"](self) if copy and result is self else result
@@ -522,8 +528,8 @@ class Tensor:
         return self.to("cpu")
 
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
-        """The tensor on a CUDA device."""
-        return self.to("cuda" if device is None else backend.resolve(device))
+        """The tensor on a CUDA device; see :meth:`to`."""
+        return self.to("cuda" if device is None else backend.resolve(device), non_blocking=non_blocking)
 
     def type(self, dtype: Any = None) -> Any:
         """The tensor in another dtype; without one, the name of its type."""
@@ -533,9 +539,24 @@ class Tensor:
         """The tensor in the dtype and on the device of another."""
         return self.to(other)
 
-    def pin_memory(self) -> Tensor:
-        """The tensor itself: transfers pin what they need."""
-        return self
+    def pin_memory(self, device: Any = None) -> Tensor:
+        """A copy in page-locked memory, which a CUDA device reads while the host goes on; itself if it lies there.
+
+        Raises:
+            RuntimeError: the tensor is not on the CPU, or CUDA cannot be used.
+        """
+        if self.is_pinned():
+            return self
+        array = cuda.pinned(self._data)
+        if not (modes.grad and self._needs_grad):
+            return Tensor._wrap(array)
+        copy = core.REGISTRY["clone"](self)
+        copy._data = array
+        return copy
+
+    def is_pinned(self, device: Any = None) -> bool:
+        """Whether the tensor lies in page-locked memory."""
+        return not self.is_cuda and cuda.diagnose().usable and cuda.is_pinned(self._data)
 
     def share_memory_(self) -> Tensor:
         """The tensor itself: data loading works in threads, which share memory anyway."""
@@ -592,15 +613,17 @@ def _nested(data: Any) -> Any:
     return data
 
 
-def parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, bool]:
-    """The device, dtype and copy flag that the arguments of ``to`` mean.
+def parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, bool, bool]:
+    """The device, the dtype and the flags ``non_blocking`` and ``copy`` that the arguments of ``to`` mean.
 
     Raises:
         TypeError: an argument is none of these.
     """
     where, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
-    copy = bool(kwargs.pop("copy", False))
-    kwargs.pop("non_blocking", None)
+    flags = [arg for arg in args if isinstance(arg, bool)]
+    non_blocking, copy = (
+        bool(kwargs.pop(name, flags[k] if k < len(flags) else False)) for k, name in enumerate(("non_blocking", "copy"))
+    )
     kwargs.pop("memory_format", None)
     if kwargs:
         raise TypeError(f"to() got unexpected argument(s) {', '.join(kwargs)}")
@@ -613,7 +636,7 @@ def parse_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, b
             where = arg
         elif arg is not None:
             dtype = arg
-    return where, None if dtype is None else dtypes.as_dtype(dtype), copy
+    return where, None if dtype is None else dtypes.as_dtype(dtype), non_blocking, copy
 
 
 def _starting_gradient(output: Tensor, gradient: Any, taped: bool) -> Any:

@@ -7,6 +7,7 @@ from helpers import ACCELERATED
 import gpugrad as gg
 from gpugrad import nn, optim
 from gpugrad.nn import functional as F
+from gpugrad.ops import core
 
 BATCHES = [
     (np.random.default_rng(i).standard_normal((8, 12)).astype(np.float32), np.random.default_rng(i).integers(0, 4, 8))
@@ -123,6 +124,30 @@ def test_many_parameters_and_many_arrays_to_join(cuda):
         results.append([p.detach().cpu().numpy() for p in model.parameters()])
     for plain, captured in zip(*results, strict=True):
         np.testing.assert_array_equal(plain, captured)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_normalisation_and_sorting_are_captured(cuda, fused):
+    def run(compiled):
+        gg.manual_seed(0)
+        layers = nn.Linear(12, 16), nn.LayerNorm(16), nn.BatchNorm1d(16), nn.GroupNorm(2, 16), nn.RMSNorm(16)
+        model = nn.Sequential(*layers).to(cuda)
+        optimizer = optim.SGD(model.parameters(), 0.1)
+
+        def step(x):
+            optimizer.zero_grad()
+            out = model(x)
+            ordered, order = out.sort(1, descending=True)
+            loss = (ordered[:, 0] * 2 + out.median(1).values + out.topk(3).values.sum(1) + order[:, 3]).sum()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        step = gg.compile(step) if compiled else step
+        return [float(step(gg.tensor(BATCHES[i][0], device=cuda))) for i in range(5)]
+
+    with core.fusion(fused):
+        assert run(True) == run(False)
 
 
 def test_what_a_step_returned_stays_when_it_runs_again(cuda):

@@ -925,6 +925,24 @@ def test_a_cuda_device_follows_the_cpu(tmp_path, cuda, options):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("cuda", ACCELERATED)
+def test_watching_the_gradients_changes_nothing_and_is_captured(tmp_path, cuda, monkeypatch):
+    from gpugrad.cli.train import Trainer
+
+    plain, calls = Trainer._passes, []
+    monkeypatch.setattr(Trainer, "_passes", lambda self, *args: (calls.append(1), plain(self, *args))[1])
+    losses = []
+    for options in ([], ["--monitor"]):
+        calls.clear()
+        out = tmp_path / "-".join(["out", *options])
+        options = [*options, "--train-limit", 200, "--log-every", 1, "--clip-norm", 1]
+        assert gpugrad("train", *TINY, *options, "--device", cuda, "--out", out) == 0
+        losses.append([record["loss"] for record in metrics(out) if record["kind"] == "step"])
+    assert losses[0] == losses[1]
+    assert [record["step"] for record in metrics(out) if record["kind"] == "gradients"] == [1, 4, 8, 12]
+    assert len(calls) == 4  # two that warm up, and a record of each kind
+
+
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision(tmp_path, device, amp):
     if amp == "bf16":

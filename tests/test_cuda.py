@@ -1,6 +1,8 @@
 """CUDA devices, real or simulated: ``gg.cuda``, transfers, device guards, memory, and matrix products by cuBLASLt."""
 
 import itertools
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -125,6 +127,169 @@ def test_transfers_keep_values_and_order():
         np.asarray(there._data)
 
 
+def test_pinned_memory(monkeypatch):
+    x = gg.arange(6.0).reshape(2, 3)
+    assert not x.is_pinned()
+    pinned = x.pin_memory()
+    assert pinned.is_pinned()
+    assert pinned.pin_memory() is pinned
+    assert pinned[1:, ::2].is_pinned()
+    assert not (pinned + 1).is_pinned()
+    close(pinned, x, 0, 0)
+    pinned += 1
+    close(pinned - x, gg.ones(2, 3))
+    for made in (gg.tensor([1], pin_memory=True), gg.zeros(2, pin_memory=True), gg.randn(3, pin_memory=True)):
+        assert made.is_pinned()
+    assert gg.zeros(0, 3).pin_memory().shape == (0, 3)
+    there = pinned.cuda()
+    assert not there.is_pinned()
+    for wrong in (there.pin_memory, lambda: gg.ones(2, device="cuda", pin_memory=True)):
+        with pytest.raises(RuntimeError, match="only dense CPU tensors can be pinned"):
+            wrong()
+    w = gg.ones(2, 3, requires_grad=True)
+    (w.pin_memory() * 3).sum().backward()
+    close(w.grad, gg.full((2, 3), 3.0))
+    monkeypatch.setattr(cuda, "diagnose", lambda: cuda.Diagnosis(False, reason="there is no driver"))
+    assert not pinned.is_pinned()
+    with pytest.raises(RuntimeError, match="there is no driver"):
+        x.pin_memory()
+
+
+def test_copies_that_are_only_begun():
+    x = gg.arange(6.0).reshape(2, 3)
+    pinned = x.pin_memory()
+    there = pinned.to("cuda", non_blocking=True)
+    other = pinned.cuda(non_blocking=True) + there.copy_(pinned * 2, non_blocking=True)
+    back, halves = other.to("cpu", non_blocking=True), other.to("cpu", gg.float16, non_blocking=True)
+    into = gg.empty(2, 3, pin_memory=True)
+    assert into.copy_(there, non_blocking=True) is into
+    gg.cuda.synchronize()
+    close([back, halves, into], [x * 3, x * 3, x * 2])
+    assert halves.dtype == gg.float16
+    assert back.is_pinned()
+    assert halves.is_pinned()
+    assert not other.cpu().is_pinned()
+    module = gg.nn.Linear(2, 2).to("cuda", non_blocking=True)
+    assert module.weight.is_cuda
+
+
+@pytest.mark.parametrize("non_blocking", [False, True])
+def test_copies_into_tensors_on_the_host(non_blocking):
+    source = gg.arange(6.0, device="cuda").reshape(2, 3)
+    pinned, pageable, apart = gg.zeros(2, 3, pin_memory=True), gg.zeros(2, 3), gg.zeros(3, 2)
+    for into in (pinned, pageable, apart.t(), gg.zeros(2, 3, dtype=gg.int64, pin_memory=True)):
+        into.copy_(source, non_blocking)
+        gg.cuda.synchronize()
+        close(into, source)
+    close(apart, source.t())
+    close(
+        gg.zeros(4, 3, pin_memory=True).copy_(source[1], non_blocking), [[3, 4, 5]] * 4
+    )  # broadcast, so not begun only
+    w, kept = gg.ones(3, requires_grad=True), gg.zeros(3, pin_memory=True)
+    kept.copy_(w.cuda() * 2, non_blocking)
+    (kept * kept).sum().backward()
+    close(w.grad, [8.0] * 3)
+    product = pinned * w.detach().requires_grad_()
+    pinned.copy_(source, non_blocking)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+
+
+def simulated_only():
+    if not cuda.simulated():
+        pytest.skip("looks into the simulator")
+    from gpugrad.backend.simulator import memory, runtime
+
+    return memory, runtime
+
+
+def test_page_locked_memory_lives_as_long_as_it_is_copied(monkeypatch):
+    memory, runtime = simulated_only()
+    monkeypatch.setattr(runtime.Event, "done", False)
+    before = len(memory.PINNED)
+    device = gg.ones(3, device="cuda")
+    gg.ones(3).pin_memory().to("cuda", non_blocking=True)
+    device.to("cpu", non_blocking=True)
+    gg.empty(3, pin_memory=True).copy_(device, non_blocking=True)
+    assert len(memory.PINNED) == before + 3
+    monkeypatch.undo()
+    assert gg.ones(2).pin_memory().is_pinned()  # whoever asks for more gives back what is done
+    assert len(memory.PINNED) == before
+
+
+def test_only_what_cannot_change_meanwhile_is_not_waited_for(monkeypatch):
+    simulated_only()
+    seen = []
+    plain = xp.asarray, xp.ndarray.get
+    monkeypatch.setattr(
+        xp, "asarray", lambda a, **how: (seen.append(how.get("blocking", False)), plain[0](a, **how))[1]
+    )
+    monkeypatch.setattr(
+        xp.ndarray, "get", lambda a, **how: (seen.append(how.get("blocking", True)), plain[1](a, **how))[1]
+    )
+    pinned, pageable, device = gg.ones(2).pin_memory(), gg.ones(2), gg.ones(2, device="cuda")
+    rows = gg.ones(3, 2).pin_memory()
+    for move, waits in [
+        (lambda: pageable.cuda(), False),  # CuPy takes a copy of it first
+        (lambda: pinned.cuda(), True),
+        (lambda: pinned.cuda(non_blocking=True), False),
+        (lambda: pinned.to("cuda", None, True), False),
+        (lambda: device.copy_(pinned), True),
+        (lambda: device.copy_(pinned, non_blocking=True), False),
+        (lambda: device.cpu(), True),
+        (lambda: device.to("cpu", non_blocking=True), False),
+        (lambda: pinned.copy_(device), True),
+        (lambda: pinned.copy_(device, non_blocking=True), False),
+        (lambda: pageable.copy_(device, non_blocking=True), True),
+        (lambda: rows.copy_(device, non_blocking=True), True),  # which the host then reads
+    ]:
+        seen.clear()
+        move()
+        assert seen == [waits]
+
+
+@two_devices
+def test_copies_to_the_host_are_in_the_stream_of_their_device(monkeypatch):
+    plain, seen = xp.ndarray.get, []
+    monkeypatch.setattr(
+        xp.ndarray, "get", lambda a, **how: (seen.append(xp.cuda.runtime.getDevice()), plain(a, **how))[1]
+    )
+    x = gg.ones(2, device="cuda:1")
+    assert x.cpu().tolist() == x.tolist() == [1, 1]
+    assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loaders_pin_their_batches(workers):
+    data = [{"x": gg.tensor([k, k + 0.5]), "name": str(k)} for k in range(5)]
+    batches = list(gg.utils.data.DataLoader(data, 2, num_workers=workers, pin_memory=True))
+    assert [batch["name"] for batch in batches] == [["0", "1"], ["2", "3"], ["4"]]
+    for k, batch in enumerate(batches):
+        assert batch["x"].is_pinned()
+        assert batch["x"][0].tolist() == [2 * k, 2 * k + 0.5]
+    [batch] = gg.utils.data.DataLoader(data, 5, pin_memory=True, collate_fn=Pinnable)
+    assert batch.pinned
+
+    class Numbers(gg.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(1, 2.0), (3, 4.0)])
+
+    for ints, floats in gg.utils.data.DataLoader(Numbers(), num_workers=workers, pin_memory=True):
+        assert ints.is_pinned()
+        assert floats.is_pinned()
+    elsewhere = gg.utils.data.TensorDataset(gg.ones(2, device="cuda"))
+    with pytest.raises(RuntimeError, match="only dense CPU tensors"):
+        list(gg.utils.data.DataLoader(elsewhere, 2, num_workers=workers, pin_memory=True))
+
+
+class Pinnable(list):
+    pinned = False
+
+    def pin_memory(self):
+        self.pinned = True
+        return self
+
+
 # Memory.
 
 
@@ -145,6 +310,45 @@ def test_memory_is_counted():
     assert gg.cuda.max_memory_allocated() == gg.cuda.memory_allocated()
 
 
+def test_the_peak_is_counted_from_the_start():
+    code = (
+        "import gpugrad as gg; gg.zeros(1000, 1000, device='cuda'); x = gg.ones(100, device='cuda'); "
+        "print(gg.cuda.max_memory_allocated(), gg.cuda.memory_allocated())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["4000256", "512"]
+
+
+def test_the_memory_of_captured_graphs_is_counted():
+    x = gg.zeros(1000, 1000, device="cuda")
+    scale = gg.ones(1000, device="cuda")
+    step = gg.compile(lambda scale: (x * scale).sum(0).exp(), warmup=1)
+    step(scale)
+    gg.cuda.synchronize()
+    allocated, reserved = gg.cuda.memory_allocated(), gg.cuda.memory_reserved()
+    step(scale)
+    kept, held = gg.cuda.memory_allocated() - allocated, gg.cuda.memory_reserved() - reserved
+    assert 0 < kept < 100_000
+    assert held >= kept
+    gg.cuda.reset_peak_memory_stats()
+    level = gg.cuda.memory_allocated()
+    for _ in range(2):
+        y = gg.zeros(1000, 1000, device="cuda")
+        assert gg.cuda.max_memory_allocated() == level + 4_000_256
+        del y
+    del step  # and with it memory that counted: less is in use, and more can be before there is a new peak
+    y = gg.zeros(1000, 1000, device="cuda")
+    assert gg.cuda.max_memory_allocated() == level + 4_000_256
+    z = gg.zeros(1000, 1000, device="cuda")
+    assert gg.cuda.max_memory_allocated() == gg.cuda.memory_allocated() > level + 8_000_000 - kept
+    del y, z
+    if gg.cuda.device_count() > 1:
+        before = gg.cuda.max_memory_allocated(0)
+        gg.zeros(4000, 1000, device="cuda:1")
+        assert gg.cuda.max_memory_allocated(1) >= 16_000_000
+        assert gg.cuda.max_memory_allocated(0) == before
+
+
 def test_running_out_of_memory_says_what_was_asked_for():
     total = gg.cuda.mem_get_info()[1]
     with pytest.raises(
@@ -152,6 +356,7 @@ def test_running_out_of_memory_says_what_was_asked_for():
     ):
         gg.empty(total // 2, device="cuda")
     assert issubclass(gg.cuda.OutOfMemoryError, RuntimeError)
+    gg.cuda.empty_cache()
     x = gg.ones(1 << 20, device="cuda", requires_grad=True)
     gg.cuda.empty_cache()  # else there may be room in what is kept
     try:

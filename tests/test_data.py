@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import gpugrad as gg
+from gpugrad.backend import cuda
 from gpugrad.data import (
     MNIST,
     BatchSampler,
@@ -480,6 +481,13 @@ def test_attributes():
     assert DataLoader(numbers(), batch_sampler=[[1]]).batch_size is None
     with pytest.raises(ValueError, match="batch_size attribute should not be set after"):
         loader.batch_size = 4
+
+
+def test_pinning_without_a_device_warns(monkeypatch):
+    monkeypatch.setattr(cuda, "diagnose", lambda: cuda.Diagnosis(False))
+    loader = DataLoader(numbers(), 5, pin_memory=True)
+    with pytest.warns(UserWarning, match="no CUDA device can be used"):
+        assert len(list(loader)) == 2
 
 
 class Stream(IterableDataset):

@@ -104,6 +104,79 @@ def test_between_it_costs_next_to_nothing_and_under_a_tenth_in_all():
     watch.close()
 
 
+def test_compiled_steps_are_looked_at_and_not_changed(device):
+    def run(watched, compiled, count=17):
+        gg.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)).to(device)
+        optimizer = gg.optim.Adam(model.parameters(), lr=0.05)
+        x, y = gg.randn(32, 8, device=device), gg.randint(0, 3, (32,), device=device)
+        calls = []
+
+        def step():
+            calls.append(1)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            return loss.detach()
+
+        step = gg.compile(step) if compiled else step
+        watch = GradientMonitor(model, optimizer, interval=4) if watched else None
+        losses = []
+        for k in range(count):
+            if watch and k == 9:
+                watch.request()
+            losses.append(step())
+        return [float(loss) for loss in losses], watch, calls, step
+
+    plain, *_ = run(False, True)
+    losses, watch, calls, step = run(True, True)
+    assert losses == plain
+    assert [r["step"] for r in watch.records] == [1, 4, 8, 10, 12, 16]
+    if device == "cuda":
+        assert len(calls) == 4  # two that warm up, and a record of each kind
+    for found, expected in zip(watch.records, run(True, False)[1].records, strict=True):
+        assert found["dead_relu"] == expected["dead_relu"]
+        assert found["clipped_norm"] == pytest.approx(expected["clipped_norm"], rel=1e-4)
+        for name, row in found["parameters"].items():
+            for what in ("mean", "std", "norm", "update_ratio"):
+                assert row[what] == pytest.approx(expected["parameters"][name][what], rel=1e-3, abs=1e-6), what
+            assert sum(row["histogram"]["counts"]) == sum(expected["parameters"][name]["histogram"]["counts"])
+    watch.request()
+    watch.close()
+    step()
+    assert watch.step == 17
+    assert not clip_grad.watchers
+
+
+def test_a_monitor_that_comes_after_the_capture_counts(device):
+    model, optimizer, step, watch = setup(device=device)
+    watch.close()
+    step = gg.compile(step)
+    for _ in range(4):
+        step()
+    with GradientMonitor(model, optimizer, interval=3) as late:
+        for _ in range(4):
+            step()
+    assert [r["step"] for r in late.records] == [1, 3]
+
+
+def test_two_optimizer_steps_in_one_compiled_call_are_both_counted(device):
+    _, _, step, watch = setup(device=device, interval=6)
+
+    @gg.compile
+    def both():
+        step()
+        step()
+
+    for _ in range(8):
+        both()
+    assert watch.step == 16
+    assert [r["step"] for r in watch.records] == ([1, 6, 12] if device == "cpu" else [1, 7, 13])
+    watch.close()
+
+
 def test_dead_units_and_what_is_not_finite():
     model, _, step, watch = setup(width=4)
     with gg.no_grad():

@@ -460,6 +460,29 @@ def test_the_librarys_sources_are_found_and_compile(name):
     assert launch.RawModule(code=kernels.source(name)).get_function("words").parameters
 
 
+def test_a_kernel_that_runs_for_long_is_compiled_anew(monkeypatch):
+    built, plain = [], compiler.build
+    monkeypatch.setattr(compiler, "build", lambda *args: (built.append(args[-1]), plain(*args))[1])
+    monkeypatch.setattr(launch, "_SECONDS", 1e-9)
+    module = launch.RawModule(
+        code="""extern "C" __global__ void add(float* x, float y) {
+            __shared__ float all[32];
+            all[threadIdx.x] = x[threadIdx.x] * 0.1f;
+            __syncthreads();
+            x[threadIdx.x] = all[31 - threadIdx.x] + y;
+        }
+        extern "C" __global__ void other(float* x) { x[0] = 0; }"""
+    )
+    add, expected = module.get_function("add"), np.arange(32, dtype=np.float32)
+    x = cupy.asarray(expected)
+    for _ in range(3):
+        add((1,), (32,), (x, np.float32(3)))
+        expected = (expected * np.float32(0.1))[::-1] + np.float32(3)
+        np.testing.assert_array_equal(x.get(), expected)
+    module.get_function("other")((1,), (1,), (x,))
+    assert built == [False, True]
+
+
 # Arrays.
 
 
@@ -575,6 +598,17 @@ def captured(work):
     return graph
 
 
+def test_sorting_is_captured():
+    x, kept = cupy.asarray([3.0, 1.0, 2.0]), []
+    graph = captured(lambda: kept.extend([cupy.sort(x), cupy.argsort(x), cupy.argpartition(x, 0)[:1]]))
+    for _ in range(2):
+        graph.launch()
+        assert kept[0].get().tolist() == sorted(x.get().tolist())
+        assert kept[1].get().tolist() == np.argsort(x.get()).tolist()
+        assert kept[2].get().tolist() == [np.argmin(x.get())]
+        x *= -1
+
+
 def test_captured_work_runs_at_launch_only():
     twice = kernel('extern "C" __global__ void f(float* x) { x[threadIdx.x] *= 2; }')
     x, kept = cupy.ones(4, np.float32), {}
@@ -649,7 +683,7 @@ def test_few_arrays_are_joined_while_capturing():
         lambda x: x @ x,
         lambda x: cupy.einsum("ij->i", x),
         lambda x: cupy.linalg.inv(x),
-        lambda x: cupy.argsort(x),
+        lambda x: cupy.unique(x),
         lambda x: cupy.concatenate([x] * 9),
         lambda x: cupy.stack([x] * 9),
         lambda x: operator.iadd(x, Foreign()),

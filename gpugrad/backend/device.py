@@ -190,17 +190,40 @@ def to_numpy(array: Array) -> np.ndarray:
     """The array on the host: itself when it is there already, else a copy (which waits for the device)."""
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
-    return array.get()
+    return _fetch(array)
 
 
-def transfer(array: Array, where: device) -> Array:
-    """``array`` on device ``where``; no copy when it is there already."""
+def _fetch(array: Array, out: np.ndarray | None = None, non_blocking: bool = False) -> np.ndarray:
+    from . import cuda
+
+    with beside(array):
+        return cuda.fetch(array, out, non_blocking)
+
+
+def transfer(array: Array, where: device, non_blocking: bool = False) -> Array:
+    """``array`` on device ``where``; no copy when it is there already.
+
+    With ``non_blocking`` a copy from or to page-locked host memory is only begun, on the device's current stream; a
+    copy to the host goes into such memory.
+    """
     if device_of(array) == where:
         return array
     if where.type == "cpu":
-        return array.get()
+        return _fetch(array, None, non_blocking)
+    from . import cuda
+
     with on(where):
-        return module_for(where).asarray(array)
+        if isinstance(array, np.ndarray | np.generic):
+            return cuda.send(np.asarray(array), non_blocking)
+        return cuda.cupy().asarray(array)
+
+
+def copy_to_host(into: np.ndarray, array: Array, non_blocking: bool) -> None:
+    """Write a CUDA device's array of the same shape and dtype into host memory; see :func:`transfer`."""
+    if into.flags.c_contiguous:
+        _fetch(array, into, non_blocking)
+    else:
+        into[...] = _fetch(array)
 
 
 @contextmanager

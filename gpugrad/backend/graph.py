@@ -56,6 +56,9 @@ class Recording:
     Attributes:
         before: called before each run: they put into device memory what changes from run to run.
         guards: each says whether what the recording takes for granted still holds.
+        switches: the same, by who asks, of what is known to change and to change back: when only these differ,
+            there is nothing to warm up before another recording.
+        after: called after each run, when what was recorded has returned; may read from the device.
         kept: what it reads and nothing else may hold.
         scratch: memory that its products share, one after the other.
     """
@@ -66,7 +69,9 @@ class Recording:
         self.before: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
         self.scratch: dict[Any, Array] = {}
-        self._pool = cuda.cupy().cuda.MemoryPool(cuda.allocate)
+        self.switches: dict[Any, Callable[[], bool]] = {}
+        self.after: list[Callable[[], None]] = []
+        self._allocate = cuda.counted(cuda.cupy().cuda.MemoryPool(cuda.allocate))
         self._graph: Any = None
 
     def record(self, work: Callable[[], T]) -> T:
@@ -79,7 +84,7 @@ class Recording:
             cuda.synchronize()
             place = xp.zeros(2, np.uint64)
             stream = xp.cuda.Stream(non_blocking=True)
-            with _no_collection(), stream, xp.cuda.using_allocator(self._pool.malloc):
+            with _no_collection(), stream, xp.cuda.using_allocator(self._allocate):
                 stream.begin_capture()
                 _local.current = self
                 lazy.begin()
@@ -97,9 +102,9 @@ class Recording:
         self.before.append(advance)
         return result
 
-    def is_valid(self) -> bool:
-        """Whether running it does what calling the recorded work would do now."""
-        return all(guard() for guard in self.guards)
+    def is_valid(self, switched: bool = False) -> bool:
+        """Whether running it does what calling the recorded work would do now, but for switches if ``switched``."""
+        return all(guard() for guard in self.guards) and (switched or all(same() for same in self.switches.values()))
 
     def run(self) -> None:
         """Run what was recorded, on the current stream."""

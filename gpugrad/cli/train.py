@@ -139,7 +139,7 @@ class Trainer:
         # (floats, on the device), and the images of each pass.
         self._pending: list[tuple[int, gg.Tensor, list[int]]] = []
         self._update: Any = self._passes
-        if compiled and device.type == "cuda" and not config.monitor:
+        if compiled and device.type == "cuda":
             self._update = gg.compile(self._passes)
         self._lr = config.lr
         self.monitor: monitor.GradientMonitor | None = None

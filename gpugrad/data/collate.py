@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,19 +85,49 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
 def default_convert(data: Any) -> Any:
     """The sample with the arrays in it turned into tensors."""
+    return _rebuilt(data, _converted, list)
+
+
+def _converted(data: Any) -> Any:
     if isinstance(data, Tensor):
         return data
-    if _is_array(data):
-        array = np.asarray(data)
-        return Tensor._wrap(array) if array.dtype.kind in "biuf" or array.dtype.name == "bfloat16" else data
+    if not _is_array(data):
+        return NotImplemented
+    array = np.asarray(data)
+    return Tensor._wrap(array) if array.dtype.kind in "biuf" or array.dtype.name == "bfloat16" else data
+
+
+def pin_memory(data: Any) -> Any:
+    """The batch with all in it that has a ``pin_memory`` method replaced by what that returns.
+
+    Raises:
+        RuntimeError: a tensor lies on a CUDA device.
+    """
+    return _rebuilt(data, lambda item: item.pin_memory() if hasattr(item, "pin_memory") else NotImplemented)
+
+
+def _rebuilt(data: Any, change: Callable[[Any], Any], sequence: Any = None) -> Any:
+    """``data`` with what is in its containers changed.
+
+    Args:
+        change: gives the new value, or NotImplemented for what is left as it is or is a container.
+        sequence: what sequences become; their own type if None.
+    """
+    changed = change(data)
+    if changed is not NotImplemented:
+        return changed
     if isinstance(data, Mapping):
-        converted = {key: default_convert(value) for key, value in data.items()}
+        mapped = {key: _rebuilt(value, change, sequence) for key, value in data.items()}
         try:
-            return type(data)(converted)  # type: ignore[call-arg]
+            return type(data)(mapped)  # type: ignore[call-arg]
         except TypeError:
-            return converted
+            return mapped
     if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(default_convert(value) for value in data))
+        return type(data)(*(_rebuilt(value, change, sequence) for value in data))
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return [default_convert(value) for value in data]
+        items = [_rebuilt(value, change, sequence) for value in data]
+        try:
+            return (sequence or type(data))(items)  # type: ignore[call-arg]
+        except TypeError:
+            return items
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import cuda
 from ..backend.random import Generator
-from .collate import default_collate, default_convert
+from .collate import default_collate, default_convert, pin_memory
 from .dataset import IterableDataset, get_items, shortcut
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from .streams import draw_seed
@@ -38,8 +40,11 @@ class DataLoader:
         num_workers: threads that make batches ahead of time; 0 makes them when asked.  Threads
             help a dataset that waits for files or works in NumPy; one in memory needs none.
         collate_fn: makes a batch of a list of samples; :func:`default_collate` unless given.
-        pin_memory, pin_memory_device, multiprocessing_context, in_order: accepted, without
-            effect: transfers pin what they need, workers are threads, batches come in order.
+        pin_memory: put the tensors of each batch into page-locked memory, where it is made, so that
+            ``batch.to("cuda", non_blocking=True)`` copies it while the host goes on. A batch of
+            another type is asked for its ``pin_memory()``. Without a CUDA device there is a warning.
+        pin_memory_device, multiprocessing_context, in_order: accepted, without effect: every device
+            reads that memory, workers are threads, batches come in order.
         drop_last: leave out a last batch that is smaller.
         timeout: seconds to wait for a batch from a worker; 0 to wait for ever.
         worker_init_fn: called in each worker with its number, before its first batch.
@@ -162,6 +167,13 @@ class DataLoader:
         )
 
     def _deliver(self, epoch: Epoch, works: Iterator[tuple[int, int, Work]], skip: int) -> Iterator[Any]:
+        if self.pin_memory and not cuda.diagnose().usable:
+            warnings.warn(
+                "'pin_memory' argument is set as true, but no CUDA device can be used: batches are not pinned",
+                stacklevel=2,
+            )
+        elif self.pin_memory:
+            works = ((number, worker, partial(_pinned, work)) for number, worker, work in works)
         pool = self._workers(epoch) if self.num_workers else None
         try:
             if pool is None:
@@ -259,6 +271,10 @@ def _fetch(dataset: Any, collate: Callable[..., Any], indices: Any) -> Any:
         if batch is not NotImplemented:
             return batch
     return collate(get_items(dataset, indices.tolist() if isinstance(indices, np.ndarray) else list(indices)))
+
+
+def _pinned(work: Work) -> Any:
+    return pin_memory(work())
 
 
 def _fetch_one(dataset: Any, convert: Callable[..., Any], index: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, fused, lazy, module_of, to_numpy
+from ..backend import copy_to_host, dtypes, fused, lazy, module_of, to_numpy
 from ..engine import modes, no_grad
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, check_inplace, normalize_dim, op, public, rebase, record, refresh_view
@@ -660,13 +660,22 @@ def _record_setitem(input: Any, basic: Any, advanced: Any, source: Any) -> None:
 def _copy_(input: Any, src: Any, non_blocking: bool = False) -> Any:
     """Copy ``src``, broadcast and converted, into this tensor; from another device too.
 
+    With ``non_blocking`` a copy between a CUDA device and a tensor in page-locked memory (``pin_memory``) is only
+    begun, on the current stream; on the host wait for it before the target is read or the source changed.
+
     Raises:
         RuntimeError: ``src`` does not broadcast to this tensor's shape.
     """
     if not isinstance(src, core.Tensor):
         (src,) = as_tensors("copy_", (src,))
     if src.device != input.device:
-        src = src.to(input.device)
+        recording = modes.grad and (input._needs_grad or src._needs_grad)
+        if not input.is_cuda and not recording and src._data.shape == input._data.shape:
+            check_inplace("copy_", input, False)
+            copy_to_host(input._data, lazy.settled(src.to(input.dtype)._data), non_blocking)
+            input._bump()
+            return input
+        src = src.to(input.device, non_blocking=non_blocking and input.is_cuda)
     if src.dtype != input.dtype:
         src = src.to(input.dtype)
     shape = input._data.shape

@@ -53,6 +53,12 @@ def _products(xp: Any, a: Any, b: Any) -> Any:
     return np.vecdot(a, b) if a.ndim == 2 else np.einsum("ncl,ncl->c", a, b)
 
 
+def _column_products(xp: Any, a: Any, b: Any) -> Any:
+    """The sums of ``a * b`` over columns."""
+    # CuPy's einsum is a product of cuBLAS, which it refuses while a stream is captured.
+    return np.einsum("rc,rc->c", a, b) if xp is np else (a * b).sum(axis=0)
+
+
 def _column(values: Any) -> Any:
     """One value for each row or channel, ready to broadcast."""
     return values.reshape(-1, 1)
@@ -178,7 +184,7 @@ def _slope_rows(xp: Any, g: Any, x: Any, w: Any, mean: Any, rstd: Any, out: Any,
         if mean is not None:
             standard *= scale
         if affine:
-            products += xp.einsum("rc,rc->c", given, standard)
+            products += _column_products(xp, given, standard)
             sums += blas.matmul(xp, xp.ones(len(given), g.dtype), given)
         weighted = given if w is None else given * w
         xp.multiply(standard, _column(_products(xp, weighted, standard) / -width), out=result)

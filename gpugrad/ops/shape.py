@@ -44,13 +44,13 @@ to_dtype.chain(lambda args, recording: lazy.cast(*args))
 
 
 @op(torch=None, aux=True)
-def to_device(xp, input, /, device, recording):
+def to_device(xp, input, /, device, non_blocking, recording):
     """The elements on another device."""
-    return transfer(input, device), device_of(input)
+    return transfer(input, device, non_blocking), device_of(input)
 
 
 # The gradient goes back to where the input lives.
-to_device.joint_rule(lambda F, g, wanted, aux: (F.to_device(g, aux),))
+to_device.joint_rule(lambda F, g, wanted, aux: (F.to_device(g, aux, False),))
 
 
 def _conversion(name: str, dtype: Any) -> Any:

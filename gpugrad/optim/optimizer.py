@@ -10,7 +10,7 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any
 
-from ..backend import dtypes
+from ..backend import dtypes, graph
 from ..ops.core import memory_to_change
 from ..tensor import RemovableHandle, Tensor, add_hook
 
@@ -30,6 +30,10 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         self._opt_called = True
+        recording = graph.current()
+        if recording is not None:
+            hooks = _hooks_of(self)
+            recording.guards.append(lambda: _hooks_of(self) == hooks)
         for before in list(self._step_pre_hooks.values()):
             changed = before(self, args, kwargs)
             if changed is not None:
@@ -44,6 +48,10 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return wrapper
+
+
+def _hooks_of(optimizer: Optimizer) -> tuple[list[int], list[int]]:
+    return list(optimizer._step_pre_hooks), list(optimizer._step_post_hooks)
 
 
 class Optimizer:

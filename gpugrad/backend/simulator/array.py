@@ -19,7 +19,9 @@ from .memory import MemoryPointer
 
 _API = api.load()
 
-# What needs the host to know the result, or is a call of cuBLAS, cuSOLVER or Thrust: not while capturing.
+# What needs the host to know the result, or is a call of cuBLAS or cuSOLVER: not while capturing. Sorting can be
+# captured: CuPy 14 calls Thrust with ``par_nosync``, under which its sorts wait for nothing, and with an allocator of
+# the current pool.
 _NOT_CAPTURED = frozenset(
     [
         "nonzero",
@@ -43,12 +45,6 @@ _NOT_CAPTURED = frozenset(
         "kron",
         "correlate",
         "convolve",
-        "sort",
-        "argsort",
-        "lexsort",
-        "partition",
-        "argpartition",
-        "msort",
         "sort_complex",
         "median",
         "percentile",
@@ -184,6 +180,12 @@ class ndarray:
         runtime.refuse_capture("a copy to the host")
         if out is None:
             return np.array(self._host, order=order)  # type: ignore[call-overload]
+        if out.dtype != self.dtype or out.shape != self.shape:
+            raise (TypeError if out.dtype != self.dtype else ValueError)(
+                f"{out.dtype} {out.shape} cannot be obtained from {self.dtype} {self.shape}"
+            )
+        if not out.flags.forc:
+            raise RuntimeError("`out` cannot be specified when copying to non-contiguous ndarray")
         out[...] = self._host
         return out
 
@@ -580,17 +582,19 @@ def array(
     runtime.refuse_capture("a copy from the host")
     if isinstance(obj, list | tuple) and any(isinstance(item, ndarray) for item in obj):
         return FUNCTIONS["stack"]([array(item, dtype) for item in obj])
-    host = np.array(obj, dtype=dtype, order=order, ndmin=ndmin)  # type: ignore[call-overload]
+    host = np.array(obj, dtype=dtype, copy=None, order=order, ndmin=ndmin)  # type: ignore[call-overload]
     if host.dtype.kind not in "biufc" and host.dtype.name != "bfloat16":
         raise ValueError(f"Unsupported dtype {host.dtype}")
     fresh = ndarray(host.shape, host.dtype, order="F" if host.flags.fnc else "C")
     fresh._host[...] = host
+    if host.ndim and memory.is_pinned(host.ctypes.data):
+        memory.watch(runtime.get_current_stream().record(), host)
     return fresh
 
 
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> ndarray:
     """``a`` on the current device; itself if it is there."""
-    return array(a, dtype, copy=bool(copy), order=order or "K")
+    return array(a, dtype, copy=bool(copy), order=order or "K", blocking=blocking)
 
 
 def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:

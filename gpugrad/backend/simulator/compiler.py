@@ -32,6 +32,7 @@ _DYNAMIC_SHARED = re.compile(
     rf"extern\s+__shared__\s+(?:__align__\s*{_PARENTHESES}\s+)?([\w:<>\s]+?)\s+(\w+)\s*\[\s*\]"
 )
 _FAST_TO_COMPILE = ("-O0",)  # tests spend more time on compiling than on running
+_FAST_TO_RUN = ("-O1",)
 _SANITIZED = (
     *_FAST_TO_COMPILE,
     "-g",
@@ -164,8 +165,11 @@ def _precompiled(path: str, version: str, flags: tuple[str, ...], folder: Path) 
     return [f"-I{parsed.parent}"]
 
 
-def build(code: str, options: Sequence[str], kernels: Sequence[str]) -> ctypes.CDLL:
+def build(code: str, options: Sequence[str], kernels: Sequence[str], optimized: bool = False) -> ctypes.CDLL:
     """The library of a source, compiled unless an equal one was before.
+
+    Args:
+        optimized: it will run for long (not for the sanitizers, under which compiling always takes longer).
 
     Raises:
         RuntimeError: there is no compiler, or the sanitizers were asked for in a process that cannot run them.
@@ -175,7 +179,8 @@ def build(code: str, options: Sequence[str], kernels: Sequence[str]) -> ctypes.C
         raise RuntimeError("GPUGRAD_CUDA_SIM_SANITIZE works in processes that are started with sanitizer_environment()")
     path, version = compiler()
     text = translate(code, kernels)
-    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else _FAST_TO_COMPILE), *_host_options(options)]
+    plain = _FAST_TO_RUN if optimized else _FAST_TO_COMPILE
+    flags = [*_ALWAYS, *(_SANITIZED if sanitizing() else plain), *_host_options(options)]
     if not any("std=" in flag for flag in flags):
         flags.append("-std=c++17")
     key = hashlib.sha256("\0".join([text, version, path, *flags]).encode() + _headers()).hexdigest()[:32]

@@ -218,14 +218,29 @@ class _Local(threading.local):
 _local = _Local()
 
 
+_allocator: Callable[[int], MemoryPointer] = default_pool.malloc
+
+
 def alloc(size: int) -> MemoryPointer:
     """Memory from this thread's allocator."""
-    return (_local.allocator or default_pool.malloc)(size)
+    return get_allocator()(size)
 
 
 def get_allocator() -> Callable[[int], MemoryPointer]:
     """The allocator of this thread."""
-    return _local.allocator or default_pool.malloc
+    return _local.allocator or _allocator
+
+
+def set_allocator(allocator: Callable[[int], MemoryPointer]) -> None:
+    """Allocate with ``allocator`` from now on.
+
+    Raises:
+        ValueError: inside of ``using_allocator``.
+    """
+    global _allocator
+    if _local.allocator is not None:
+        raise ValueError("Can't change the global allocator inside `using_allocator` context manager")
+    _allocator = allocator
 
 
 @contextmanager
@@ -236,6 +251,40 @@ def using_allocator(allocator: Callable[[int], MemoryPointer] | None = None) -> 
         yield
     finally:
         _local.allocator = before
+
+
+class PinnedMemoryPointer(bytearray):
+    """Host memory that a device reads and writes by itself."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.ptr = np.frombuffer(self, np.uint8).ctypes.data if size else 0
+        PINNED[self.ptr] = self
+
+
+PINNED: weakref.WeakValueDictionary[int, PinnedMemoryPointer] = weakref.WeakValueDictionary()
+"""What is page-locked, by its address."""
+
+_watched: list[tuple[runtime.Event, Any]] = []
+
+
+def watch(event: runtime.Event, obj: Any) -> None:
+    """Keep host memory alive until a mark is reached; noticed at the next such call, or allocation."""
+    while _watched and _watched[0][0].done:
+        del _watched[0]
+    if not event.done:
+        _watched.append((event, obj))
+
+
+def alloc_pinned(size: int) -> PinnedMemoryPointer:
+    """New page-locked memory."""
+    watch(runtime.Event(), None)
+    return PinnedMemoryPointer(size)
+
+
+def is_pinned(ptr: int) -> bool:
+    """Whether an address lies in page-locked memory."""
+    return runtime.pointerGetAttributes(ptr).type == runtime.memoryTypeHost
 
 
 class MemoryHook:

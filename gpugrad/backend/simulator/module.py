@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -30,16 +31,9 @@ class _Pinned(memory.MemoryPool):
         return 0
 
 
-def _alloc_pinned_memory(size: int) -> memoryview:
-    return memoryview(bytearray(size))
-
-
 def _empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarray:
-    return np.empty(shape, dtype, order)  # type: ignore[call-overload]
-
-
-def _zeros_like_pinned(a: np.ndarray) -> np.ndarray:
-    return np.zeros_like(a)
+    memory_of_it = memory.alloc_pinned(math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.ndarray(shape, dtype, memory_of_it, order=order)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -71,7 +65,7 @@ cuda = _make(
     PinnedMemoryPool=_Pinned,
     Stream=runtime.Stream,
     alloc=memory.alloc,
-    alloc_pinned_memory=_alloc_pinned_memory,
+    alloc_pinned_memory=memory.alloc_pinned,
     compiler=_make("cupy.cuda.compiler", "NVRTC.", CompileException=compiler.CompileException),
     driver=_make("cupy.cuda.driver", "The driver.", CUDADriverError=launch.LaunchError, **_occupancy),
     get_allocator=memory.get_allocator,
@@ -79,7 +73,15 @@ cuda = _make(
     get_elapsed_time=runtime.get_elapsed_time,
     is_available=lambda: True,
     memory=_make("cupy.cuda.memory", "Memory.", OutOfMemoryError=memory.OutOfMemoryError),
+    pinned_memory=_make(
+        "cupy.cuda.pinned_memory",
+        "Page-locked host memory.",
+        _add_to_watch_list=memory.watch,
+        alloc_pinned_memory=memory.alloc_pinned,
+        is_memory_pinned=memory.is_pinned,
+    ),
     runtime=runtime,
+    set_allocator=memory.set_allocator,
     using_allocator=memory.using_allocator,
 )
 
@@ -105,7 +107,6 @@ cupyx = _make(
     "cupyx",
     "CuPy's own additions to NumPy's functions.",
     empty_pinned=_empty_pinned,
-    zeros_like_pinned=_zeros_like_pinned,
     errstate=_errstate,
     scatter_add=_scatter_add,
 )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEVICE_COUNT = 2
 
+memoryTypeUnregistered, memoryTypeHost, memoryTypeDevice, memoryTypeManaged = range(4)
+
 streamCaptureModeGlobal, streamCaptureModeThreadLocal, streamCaptureModeRelaxed = range(3)
 
 
@@ -381,6 +383,21 @@ def getDeviceProperties(device: int) -> dict[str, Any]:
 def memGetInfo() -> tuple[int, int]:
     """Bytes free and in all, of the current device."""
     return Device().mem_info
+
+
+class PointerAttributes:
+    """What kind of memory an address lies in."""
+
+    def __init__(self, type: int):
+        self.type = type
+
+
+def pointerGetAttributes(ptr: int) -> PointerAttributes:
+    """What the driver knows of an address."""
+    from .memory import PINNED
+
+    pinned = any(start <= ptr < start + len(memory) for start, memory in list(PINNED.items()))
+    return PointerAttributes(memoryTypeHost if pinned else memoryTypeUnregistered)
 
 
 def deviceSynchronize() -> None:

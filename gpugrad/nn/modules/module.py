@@ -508,11 +508,11 @@ class Module:
         Raises:
             TypeError: the dtype is not floating point.
         """
-        where, dtype, _ = parse_to(args, kwargs)
+        where, dtype, non_blocking, _ = parse_to(args, kwargs)
         where = None if where is None else backend.resolve(where)
         if dtype is not None and not dtypes.is_floating(dtype):
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}")
-        return self._apply(lambda t: t.to(where, dtype if t.is_floating_point() else None))
+        return self._apply(lambda t: t.to(where, dtype if t.is_floating_point() else None, non_blocking))
 
     def cpu(self: T) -> T:
         """Move to the CPU."""
