@@ -352,9 +352,9 @@ def take(found: dict[tuple[Any, int], Gradient], edge: tuple[Any, int]) -> Any:
     gradient = found.pop(edge)
     if gradient.__class__ is not np.ndarray:
         gradient = lazy.settled(gradient)
-    if _references(gradient) > _SOLE_OWNER or gradient.base is not None or not gradient.flags.c_contiguous:
-        return copy(gradient)
-    return gradient
+    shared = _references(gradient) > _SOLE_OWNER or gradient.base is not None or not gradient.flags.c_contiguous
+    # NumPy makes numbers of 0-d results.
+    return copy(gradient) if shared or isinstance(gradient, np.generic) else gradient
 
 
 def _reachable(roots: list[Any], targets: set[Any]) -> set[Any]:
