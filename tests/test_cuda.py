@@ -87,6 +87,23 @@ def test_gradients_cross_devices():
 
 
 @two_devices
+def test_kernels_run_on_the_device_of_their_operands():
+    found = []
+    for device in ("cpu", "cuda:1"):
+        gg.manual_seed(0)
+        images, words = gg.randn(2, 3, 8, 8).to(device), gg.randn(2, 5, 4).to(device)
+        model = gg.nn.Sequential(gg.nn.Conv2d(3, 4, 3, padding=1), gg.nn.ReLU(), gg.nn.MaxPool2d(2)).to(device)
+        attended = gg.nn.functional.scaled_dot_product_attention(words, words, words, is_causal=True)
+        (model(images).sum() + attended.sum()).backward()
+        gg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        gg.optim.SGD(model.parameters(), lr=0.1).step()
+        assert attended.device == images.device == model[0].weight.grad.device
+        found.append([host(t) for t in (attended, *model.parameters())])
+    for a, b in zip(*found, strict=True):
+        close(b, a, 1e-5, 1e-6)
+
+
+@two_devices
 @pytest.mark.parametrize("kind", [gg.optim.SGD, gg.optim.Adam, gg.optim.RMSprop])
 def test_optimizers_step_on_the_device_of_their_parameters(kind):
     weights = []

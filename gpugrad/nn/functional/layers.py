@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import dtypes, graph, lazy, module_of
+from ...backend import dtypes, graph, lazy, module_of, on
 from ...engine import no_grad
 from ...ops import FUNCTIONS, REGISTRY, core
 from ...ops.core import as_tensors, autocasting
@@ -512,7 +512,8 @@ def scaled_dot_product_attention(
     scores = (query * scale) @ key.transpose(-2, -1)
     blind = None
     if is_causal:
-        later = graph.constant(module_of(query._data), _later(*scores.shape[-2:]))
+        with on(query.device):
+            later = graph.constant(module_of(query._data), _later(*scores.shape[-2:]))
         scores = scores.masked_fill(Tensor._wrap(later), -math.inf)
     elif attn_mask is not None:
         if attn_mask.dtype.kind != "b" and attn_mask.dtype != scores.dtype:
