@@ -88,6 +88,8 @@ class _Bucket:
         movable = {id(p) for p in params if _is_alone(p)}
         self.params = sorted(params, key=lambda p: (id(p) not in movable, p._data.size > block // 4))
         self.moved = len(movable)
+        # Gathering the gradients of large ones would cost more than the calls it saves.
+        self.small = sum(id(p) in movable and p._data.size <= block // 4 for p in params)
         self.starts = [0]
         for p in self.params:
             self.starts.append(-(-(self.starts[-1] + p._data.size) // self._gap) * self._gap)
@@ -151,7 +153,7 @@ class _Bucket:
         k = 0
         while k < len(flat):
             last = k + 1
-            while last < self.moved and self.starts[last + 1] - self.starts[k] <= block:
+            while last < self.small and self.starts[last + 1] - self.starts[k] <= block:
                 last += 1
             start, stop = self.starts[k], self.starts[last]
             parts = 1 if flat[k] is None or self.xp is not np else -(-(stop - start) // block)
