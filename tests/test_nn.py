@@ -1381,6 +1381,7 @@ BAD_LAYERS = [
     (ValueError, lambda: nn.MultiheadAttention(5, 2)),
     (ValueError, lambda: nn.MultiheadAttention(0, 1)),
     (RuntimeError, lambda: nn.MultiheadAttention(4, 2)(*[gg.ones(3, 1, 4)] * 3, is_causal=True)),
+    (TypeError, lambda: nn.Dropout()((gg.ones(2), gg.ones(2)))),
     (RuntimeError, lambda: nn.MultiheadAttention(4, 2)(*[gg.ones(3, 1, 4)] * 3, attn_mask=gg.ones(2, 2))),
     (RuntimeError, lambda: nn.MultiheadAttention(4, 2)(*[gg.ones(3, 1, 4)] * 3, key_padding_mask=gg.ones(2, 2))),
     (RuntimeError, lambda: nn.MultiheadAttention(4, 2)(gg.ones(4), gg.ones(4), gg.ones(4))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ...ops.dropout import drop_and_add
 from ...tensor import Tensor
@@ -32,13 +33,20 @@ class _Dropout(Module):
         return f"p={self.p}, inplace={self.inplace}"
 
 
+class Beside(NamedTuple):
+    """What a transformer's layer hands to its dropout: the input, and what the result is added to in the same pass."""
+
+    input: Tensor
+    residual: Tensor
+
+
 class Dropout(_Dropout):
     """Zeros single elements with probability ``p`` while training, and scales the rest by 1 / (1 - p)."""
 
     _function = staticmethod(F.dropout)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.__class__ is tuple:  # from a transformer's layer: with what the result is to be added to
+        if isinstance(input, Beside):
             return drop_and_add(*input, self.p, self.training)
         return super().forward(input)
 

@@ -13,7 +13,7 @@ from .. import functional as F
 from .. import init
 from .attention import MultiheadAttention
 from .container import ModuleList
-from .dropout import Dropout
+from .dropout import Beside, Dropout
 from .linear import Linear
 from .module import Module
 from .normalization import LayerNorm
@@ -80,7 +80,7 @@ class _Layer(Module):
         made = part(norm(x) if self.norm_first else x)
         # Hooks expect what dropout gives by itself.
         plain = type(dropout) is Dropout and dropout._hooks is None
-        x = dropout((made, x)) if plain else x + dropout(made)
+        x = dropout(Beside(made, x)) if plain else x + dropout(made)
         return x if self.norm_first else norm(x)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
