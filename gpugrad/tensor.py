@@ -283,7 +283,7 @@ class Tensor:
             raise ValueError(
                 f"only one element tensors can be converted to Python scalars; this one has {self._data.size}"
             )
-        return self._data.item()
+        return self.item()
 
     def __float__(self) -> float:
         return float(self._scalar())
