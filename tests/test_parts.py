@@ -97,14 +97,29 @@ def two_threads():
     gg.set_num_threads(before)
 
 
-@pytest.mark.parametrize("size", [100, 17, 3, 0])
-def test_parts_cover_everything_once(size, two_threads):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(300, 500, 200), (200, 500, 300), (17, 1024, 1024)])
+def test_a_product_has_the_same_bits_whether_its_parts_run_side_by_side_or_not(shape, dtype, two_threads):
+    m, k, n = shape
+    assert blas._MIDDLE <= m * k * n < blas._LARGE
+    draw = np.random.default_rng(0)
+    a, b = draw.standard_normal((m, k)).astype(dtype), draw.standard_normal((n, k)).astype(dtype).T
+    together = blas.matmul(np, a, b)
+    with cpu._busy:  # as if another thread had the workers
+        one_by_one = blas.matmul(np, a, b)
+    np.testing.assert_array_equal(together, one_by_one)
+    np.testing.assert_allclose(together, a.astype(np.float64) @ b, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize(("size", "head"), [(100, 0), (100, 30), (17, 3), (3, 5), (0, 0)])
+@pytest.mark.parametrize("unit", [1, 8])
+def test_parts_cover_everything_once(size, head, unit, two_threads):
     seen = np.zeros(size, int)
 
     def task(start, stop):
         seen[start:stop] += 1
 
-    cpu.parallel(task, size, 4)
+    cpu.parallel(task, size, 4, head, unit)
     assert (seen == 1).all()
 
 

@@ -2,9 +2,10 @@
 
 OpenBLAS wakes all its threads for products that take a tenth of a millisecond.  Where
 another process wants a core too, they then wait for each other for whole time slices: a
-product of 6 million multiplications was measured to take 20 ms instead of 0.2.  Where the
-gain is small, products therefore run in the calling thread.  Which ones do follows from
-their shape alone, since the last bits of the sums depend on it.
+product of 6 million multiplications was measured to take 20 ms instead of 0.2.  Small
+products therefore run in the calling thread, middling ones in halves in threads of our
+own, which wait asleep.  How a product is cut follows from its shape alone, since the last
+bits of the sums depend on it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ import numpy as np
 from . import cpu, gemm
 
 _SMALL = 1 << 17  # multiplications up to which OpenBLAS itself uses one thread
-_LARGE = 1 << 24  # multiplications from which it may use all
+_MIDDLE = 1 << 24  # multiplications from which a product is worth waking a thread of our own
+_WAKING = 1 << 21  # multiplications done while it wakes
+_LARGE = 1 << 26  # multiplications from which it is left to OpenBLAS's threads, which share what they pack
 _start = ctypes.c_char.from_buffer
+_CUT = 16  # rows or columns in the tiles of OpenBLAS's kernels
 
 
 class _Library(NamedTuple):
@@ -94,10 +98,21 @@ def matmul(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` of raw arrays."""
     if xp is not np:
         return gemm.matmul(a, b)
-    if not b.ndim or not _SMALL < a.size * b.shape[-1] < _LARGE:
+    if not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
         return np.matmul(a, b)
     with one_thread:
-        return np.matmul(a, b)
+        if work < _MIDDLE or a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
+            return np.matmul(a, b)
+        rows, columns = a.shape[0], b.shape[1]
+        out = np.empty((rows, columns), a.dtype)
+        head = max(rows, columns) * _WAKING // work
+        if rows >= columns:
+            cpu.parallel(lambda start, stop: np.matmul(a[start:stop], b, out[start:stop]), rows, _CUT, head, _CUT)
+        else:
+            cpu.parallel(
+                lambda start, stop: np.matmul(a, b[:, start:stop], out[:, start:stop]), columns, _CUT, head, _CUT
+            )
+        return out
 
 
 def product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
