@@ -111,7 +111,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, head: int = 0, unit: int = 1) -> None:
+def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> None:
     """Call ``task(start, stop)`` on equal parts of ``range(size)``, none smaller than ``least``, side by side.
 
     The parts depend on nothing but the arguments and the number of threads; where the
@@ -121,16 +121,13 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, hea
     Args:
         task: does a part of the work.
         size, least: how much there is, and how much is worth waking a thread for.
-        head: by how much the calling thread's part is larger, since the others have to wake up first.
-        unit: all parts but the last are multiples of this.
     """
-    parts = min(_count, (size - head) // least)
+    parts = min(_count, size // least)
     if parts < 2:
         task(0, size)
         return
-    step = -(-(size - head) // (parts * unit)) * unit
-    first = min(size, -(-head // unit) * unit + step)
-    ranges = [(0, first), *((start, min(size, start + step)) for start in range(first, size, step))]
+    step = -(-size // parts)
+    ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
     if not _busy.acquire(blocking=False):
         for start, stop in ranges:
             task(start, stop)
