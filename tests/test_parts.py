@@ -168,17 +168,24 @@ def test_one_thread_works_for_a_while_when_several_are_slower(two_threads, watch
     for _ in range(4):
         watch.run(call, 1000)
     assert used == [1, 1, 2, 2]
-    busy = True
-    watch.run(call, 1000)
-    lost = 0.030 - 0.010
-    for _ in range(round(blas._PATIENCE * lost / 0.010)):
+    busy, rests = True, []
+    for _ in range(2000):
         watch.run(call, 1000)
-    assert set(used[5:]) == {1}
-    now[0] += 0.001
+        rests.append(watch._until - now[0])
+    tried = [k for k in range(2000) if used[4 + k] == 2]
+    assert tried[0] == 0
+    expected = [min(blas._PATIENCE * 2**k * (0.030 - 0.010), blas._LONGEST) for k in range(len(tried))]
+    np.testing.assert_allclose([rests[k] for k in tried], expected)
+    assert expected[-2:] == [blas._LONGEST] * 2
+    assert tried[1] == round(expected[0] / 0.010) + 1
+    now[0] += blas._LONGEST
     busy = False
     watch.run(call, 1000)
     watch.run(call, 1000)
     assert used[-2:] == [2, 2]
+    for _ in range(100):
+        watch.run(call, 1000)
+    assert watch._patience == blas._PATIENCE
 
 
 @pytest.mark.parametrize("size", [100, 17, 3, 0])

@@ -31,7 +31,8 @@ _MIDDLE = 1 << 24  # multiplications from which a product is shared between Open
 _LARGE = 1 << 26  # multiplications from which OpenBLAS shares what cannot be cut here
 _PART = 1 << 21  # multiplications in a part at least; OpenBLAS 0.3.31 crashes in batches of parts below 10**6
 _TILE = 16  # rows or columns in the tiles of OpenBLAS's kernels
-_PATIENCE = 20  # how often what several threads have lost is waited for before they are tried again
+_PATIENCE = 20.0  # what several threads have lost is waited for so often before they are tried again; longer
+_LONGEST = 2.0  # each time they lose again, up to so many seconds
 _ROWS_FIRST, _STRAIGHT, _TURNED = 101, 111, 112  # CBLAS's numbers
 _start = ctypes.c_char.from_buffer
 
@@ -116,6 +117,7 @@ class _Watch:
         self._trials = 3
         self._pace = math.inf  # the least number of seconds for a unit of work in one thread
         self._until = 0.0
+        self._patience = _PATIENCE
 
     def run(self, call: Callable[[], None], work: int) -> None:
         """``call()``, which does so much work."""
@@ -130,7 +132,11 @@ class _Watch:
         took, alone = perf_counter() - begin, self._pace * work
         # One thread may be as slow as this for its own reasons: an awkward shape, a processor that slows down.
         if took > 2 * alone:
-            self._until = begin + took + _PATIENCE * (took - alone)
+            rest = min(self._patience * (took - alone), _LONGEST)
+            self._until = begin + took + rest
+            self._patience *= 2 if rest < _LONGEST else 1
+        else:
+            self._patience = max(0.9 * self._patience, _PATIENCE)
 
 
 _watch = _Watch()
