@@ -211,7 +211,8 @@ def _beside(array: Any) -> tuple[int, ...]:
 )
 def class_gradient(xp, input, scale, rows, index, /):
     # Each row times its scale, less ``rows`` at its class.
-    return _sloped(xp, input, scale, rows, index, xp.empty_like(input))
+    by_class = input.ndim == 2 and input.flags.f_contiguous
+    return _sloped(xp, input, scale, rows, index, xp.empty(input.shape, input.dtype, order="F" if by_class else "C"))
 
 
 def _sloped(xp: Any, input: Any, scale: Any, rows: Any, index: Any, out: Any) -> Any:
