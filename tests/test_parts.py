@@ -1,5 +1,9 @@
 """What the CPU does with large arrays: parts that stay in cache, masks as bits, sums in groups; and no warnings."""
 
+import threading
+import time
+import weakref
+
 import numpy as np
 import pytest
 from helpers import close, gradients, recorded
@@ -197,6 +201,47 @@ def test_parts_cover_everything_once(size, two_threads):
 
     cpu.parallel(task, size, 4)
     assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_an_error_in_a_part_is_raised_when_no_part_runs_any_more(which, two_threads):
+    begun, running = threading.Barrier(2), []
+
+    def task(start, stop):
+        running.append(start)
+        begun.wait(10)
+        if (start == 0) == (which == "first"):
+            running.remove(start)
+            raise KeyError(which)
+        time.sleep(0.05)
+        running.remove(start)
+
+    with pytest.raises(KeyError, match=which):
+        cpu.parallel(task, 8, 4)
+    assert not running
+    seen = []
+    cpu.parallel(lambda start, stop: seen.append((start, stop)), 8, 4)
+    assert sorted(seen) == [(0, 4), (4, 8)]
+
+
+def test_what_a_late_worker_has_not_begun_is_done_without_it(two_threads):
+    cpu.parallel(lambda start, stop: None, 8, 4)
+    wake = threading.Event()
+    cpu._workers[0].tasks.put(wake.wait)
+    array = np.ones(8)
+    kept = weakref.ref(array)
+    threads = []
+
+    def task(start, stop, array=array):
+        threads.append(threading.current_thread())
+        array[start:stop] += 1
+
+    cpu.parallel(task, 8, 4)
+    assert threads == [threading.current_thread()] * 2
+    assert (array == 2).all()
+    del task, array
+    assert kept() is None
+    wake.set()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
