@@ -12,7 +12,7 @@ from ..backend import beside, dtypes, module_of
 from . import core
 from .core import as_tensors, normalize_dim, public, taped
 from .pointwise import ranked
-from .reduction import named, bincount, reduction
+from .reduction import bincount, named, reduction
 
 _MODES = ("linear", "lower", "higher", "midpoint", "nearest")
 
