@@ -648,7 +648,20 @@ def rough(T, params):
     return (x.abs() + (3 * x).sin()).sum() + ((y - 1).abs() ** 1.5).sum()
 
 
+def wavy(T, params):
+    x, y = params
+    return (1 + (x - 1) ** 2).log().sum() + 10 * ((y * y).sum() + 1e-3).sqrt() + (7 * y).sin().sum()
+
+
+def steep(T, params):
+    x, y = params
+    return (x.exp() - 3 * x).sum() + ((1 + (100 * y).exp()).log() - 30 * y).sum()
+
+
 LBFGS_CASES = [
+    (wavy, {"line_search_fn": "strong_wolfe", "lr": 30.0, "max_iter": 12}),
+    (rough, {"line_search_fn": "strong_wolfe", "lr": 30.0, "max_iter": 12}),
+    (steep, {"line_search_fn": "strong_wolfe", "lr": 0.01, "max_iter": 12}),
     (valley, {"line_search_fn": "strong_wolfe"}),
     (valley, {"lr": 0.05}),
     (valley, {"line_search_fn": "strong_wolfe", "history_size": 2, "max_iter": 7}),
@@ -682,7 +695,7 @@ def minimise(T, params, optimizer, function):
         return loss
 
     first = optimizer.step(closure)
-    assert first.item() == losses[0]
+    np.testing.assert_equal(first.item(), losses[0])
     return losses
 
 
@@ -690,7 +703,7 @@ def minimise(T, params, optimizer, function):
 @pytest.mark.parametrize(("function", "choice"), LBFGS_CASES)
 def test_lbfgs_steps_equal_pytorch(function, choice):
     mine, theirs = lbfgs_pair(choice)
-    for _ in range(4):
+    for _ in range(2):
         ours, others = minimise(*mine, function), minimise(*theirs, function)
         assert len(ours) == len(others)
         np.testing.assert_allclose(ours, others, rtol=1e-7, atol=1e-9)
