@@ -59,8 +59,8 @@ globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
-_MODULES = {"accelerator", "amp", "autograd", "backends", "cuda", "data", "distributions", "io", "linalg", "monitor"}
-_MODULES |= {"nn", "optim", "testing", "utils", "viz"}
+_MODULES = {"accelerator", "amp", "autograd", "backends", "cuda", "data", "distributions", "func", "io", "linalg"}
+_MODULES |= {"monitor", "nn", "optim", "testing", "utils", "viz"}
 _FROM = {
     "amp": ("autocast",),
     "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),
