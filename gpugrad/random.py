@@ -460,7 +460,8 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     core.check_same_device("binomial", [count._data, prob._data])
     xp = module_of(count._data)
     given = [lazy.settled(t._data).astype(np.float64) for t in (count, prob)]
-    n, chance = xp.broadcast_arrays(xp.floor(given[0]), given[1])
+    shape = np.broadcast_shapes(*[a.shape for a in given])
+    n, chance = xp.broadcast_to(xp.floor(given[0]), shape), xp.broadcast_to(given[1], shape)
     if not bool(((n >= 0) & (n < np.inf) & (chance >= 0) & (chance <= 1)).all()):
         raise RuntimeError("binomial expects counts that are not negative and probabilities in [0, 1]")
     p = xp.minimum(chance, 1 - chance)
@@ -484,8 +485,8 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
 
         quick, scale = 0.92 - 4.2 / width, (2.83 + 5.1 / width) * spread
         highest = log_probability(xp.floor((trials + 1) * q))
-        shape = (slope, width, quick, scale, trials)
-        return _by_rejection(draw, trials * q + 0.5, *shape, lambda k: log_probability(k) - highest)
+        hat = (trials * q + 0.5, slope, width, quick, scale)
+        return _by_rejection(draw, *hat, trials, lambda k: log_probability(k) - highest)
 
     few = n * p < _FEW
     with on(count.device), quiet():

@@ -760,6 +760,17 @@ def test_lbfgs_minimises_in_float32_and_with_parameters_that_are_not_used(tmp_pa
     assert x.abs().max().item() < 1e-3
 
 
+@pytest.mark.parametrize("place", ACCELERATED)
+def test_lbfgs_on_a_cuda_device_does_what_it_does_on_the_cpu(place):
+    found = []
+    for device in ("cpu", place):
+        params = [gg.tensor([[-1.2, 1.0]], dtype=gg.float64, device=device, requires_grad=True)]
+        optimizer = optim.LBFGS(params, line_search_fn="strong_wolfe", max_iter=6)
+        minimise(gg, params, optimizer, lambda T, p: (1 - p[0][0, 0]) ** 2 + 10 * (p[0][0, 1] - p[0][0, 0] ** 2) ** 2)
+        found.append(params[0].detach().cpu().numpy())
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 def test_lbfgs_refuses_what_it_cannot_do():
     x, y = gg.ones(2, requires_grad=True), gg.ones(2, requires_grad=True)
     with pytest.raises(ValueError, match="parameter groups"):

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import close, needs_torch, torch
+from helpers import ACCELERATED, close, needs_torch, torch
 
 import gpugrad as gg
 from gpugrad.backend import kernels, random
@@ -651,6 +651,17 @@ def test_counts_of_few_and_of_many_are_drawn_together():
     assert gg.poisson(gg.zeros(0, 2)).shape == (0, 2)
     # The same seed, the same draws, whatever was drawn before.
     assert (gg.poisson(rates, seeded(1)) == gg.poisson(rates, seeded(1))).all()
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+def test_counts_are_the_same_on_both_devices(place):
+    found = []
+    for device in ("cpu", place):
+        rates, chances = gg.tensor([[0.5, 20.0], [300.0, 3.0]], device=device), gg.tensor([0.3, 0.9], device=device)
+        draws = [gg.poisson(rates.expand(5, 2, 2), seeded(1)), gg.binomial(rates.floor(), chances, seeded(2))]
+        assert all(t.device.type == device for t in draws)
+        found.append([t.cpu().numpy() for t in draws])
+    close(*found, 0, 0)
 
 
 @pytest.mark.parametrize(
