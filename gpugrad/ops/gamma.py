@@ -20,8 +20,9 @@ from .special import polynomial
 # digamma(x) = (x - r) q(x - 3/2) for 1 <= x <= 2, r its root (the sum of two float64), q of degree 21; other x up to 10
 #     by the recurrence, beyond by the asymptotic series.
 # polygamma by the Hurwitz zeta function, that by the Euler-Maclaurin formula.
-# Below 0 by reflection. The series are those of Abramowitz and Stegun, Handbook of mathematical functions (1964),
-# 6.1.41, 6.3.18, 6.4.7 and 23.2.
+# Below 0 by reflection, whose terms cancel where the functions cross 0: the error is small beside 1 there.
+# The series are those of Abramowitz and Stegun, Handbook of mathematical functions (1964), 6.1.41, 6.3.18, 6.4.7 and
+# 23.2.
 _LOG_GAMMA = (
     *(0.42278433509846713, 0.3224670334241132, -0.06735230105319563, 0.02058080842778338, -0.007385551028935545),
     *(0.002890510330865901, -0.0011927539009983087, 0.0005096695196526673, -0.00022315497746292723),
