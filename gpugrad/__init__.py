@@ -59,12 +59,18 @@ globals().update({name: getattr(_creation, name) for name in _creation.__all__})
 globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
-_MODULES = {"accelerator", "amp", "autograd", "backends", "cuda", "data", "distributions", "io", "linalg", "monitor"}
-_MODULES |= {"nn", "optim", "testing", "utils", "viz"}
+_MODULES = {"accelerator", "amp", "autograd", "backends", "compiler", "cuda", "data", "distributions", "func", "io"}
+_MODULES |= {"linalg", "monitor", "nn", "optim", "testing", "utils", "viz"}
 _FROM = {
     "amp": ("autocast",),
     "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),
-    "backends": ("get_float32_matmul_precision", "set_float32_matmul_precision"),
+    "backends": (
+        "are_deterministic_algorithms_enabled",
+        "get_float32_matmul_precision",
+        "is_deterministic_algorithms_warn_only_enabled",
+        "set_float32_matmul_precision",
+        "use_deterministic_algorithms",
+    ),
     "capture": ("compile",),
     "io": ("save", "load"),
     "nn.functional": (

@@ -37,3 +37,23 @@ def set_float32_matmul_precision(precision: str) -> None:
     if precision not in ("highest", "high", "medium"):
         raise RuntimeError(f"precision must be 'highest', 'high' or 'medium', but got {precision!r}")
     switches.allow_tf32 = precision != "highest"
+
+
+_deterministic = SimpleNamespace(mode=False, warn_only=False)
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Ask for ops that give the same results each time. They do anyway, so that this changes nothing but the answers of
+    ``are_deterministic_algorithms_enabled`` and ``is_deterministic_algorithms_warn_only_enabled``.
+    """
+    _deterministic.mode, _deterministic.warn_only = bool(mode), bool(warn_only)
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """What ``use_deterministic_algorithms`` was last called with; False before."""
+    return _deterministic.mode
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> bool:
+    """Whether ``use_deterministic_algorithms`` was last called with ``warn_only``."""
+    return _deterministic.warn_only

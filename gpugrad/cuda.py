@@ -38,6 +38,8 @@ __all__ = [
     "mem_get_info",
     "memory_allocated",
     "memory_reserved",
+    "memory_summary",
+    "reset_max_memory_allocated",
     "reset_peak_memory_stats",
     "set_device",
     "set_per_process_memory_fraction",
@@ -222,12 +224,38 @@ def reset_peak_memory_stats(device: Any = None) -> None:
         _cuda.reset_peak()
 
 
+reset_max_memory_allocated = reset_peak_memory_stats
+"""The old name of ``reset_peak_memory_stats``."""
+
+
 def memory_reserved(device: Any = None) -> int:
     """Bytes of device memory that are held, in use or kept for reuse; 0 where CUDA cannot be used."""
     if not is_available():
         return 0
     with _on(device):
         return _cuda.memory_held()
+
+
+def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
+    """A table for people: the device memory that tensors occupy and occupied at most, that is held, and that is free.
+
+    Args:
+        abbreviated: accepted; the table is short.
+
+    Raises:
+        RuntimeError: CUDA cannot be used.
+    """
+    free, total = mem_get_info(device)
+    rows = {
+        "occupied by tensors": memory_allocated(device),
+        "occupied at most": max_memory_allocated(device),
+        "held, in use or not": memory_reserved(device),
+        "free on the device": free,
+        "on the device in all": total,
+    }
+    lines = [f"Memory of CUDA device {cuda_index(device)}"]
+    lines += [f"  {name:<22}{size / 2**20:>12,.1f} MiB" for name, size in rows.items()]
+    return "\n".join(lines)
 
 
 def mem_get_info(device: Any = None) -> tuple[int, int]:

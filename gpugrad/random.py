@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from .backend import cuda, dtypes
+from .backend import cuda, dtypes, lazy
 from .backend import random as streams
 from .backend.device import module_of, on
+from .backend.quiet import quiet
 from .engine import modes, no_grad
 from .ops import REGISTRY, core
+from .ops.core import raw
 from .ops.shape import parse_size
 from .tensor import Tensor
 
 __all__ = [
     "Generator",
     "bernoulli",
+    "binomial",
     "default_generator",
     "fork_rng",
     "get_rng_state",
@@ -27,6 +30,7 @@ __all__ = [
     "manual_seed",
     "multinomial",
     "normal",
+    "poisson",
     "rand",
     "rand_like",
     "randint",
@@ -352,6 +356,142 @@ def multinomial(
             arrivals[rows == 0] = np.inf
             found = xp.argsort(arrivals, axis=1, kind="stable")[:, :num_samples]
         return Tensor._wrap(xp.ascontiguousarray(found.reshape(*weights.shape[:-1], num_samples)))
+
+
+# Counts, in float64: by inversion where few are expected, else by transformed rejection (Hörmann, "The transformed
+# rejection method for generating Poisson random variables" and "The generation of binomial random variates", 1993).
+_FEW = 10.0
+
+
+def _by_inversion(draws: Any, first: Any, ratio: Callable[[int], Any]) -> Any:
+    """The counts whose cumulative probabilities enclose the draws, from the probability of 0 and that of k to k - 1."""
+    count = draws * 0
+    term, cumulative = first, first
+    k = 0
+    while bool((beyond := (draws >= cumulative) & (term > 1e-30)).any()):
+        count += beyond
+        k += 1
+        term = term * ratio(k)
+        cumulative = cumulative + term
+    return count
+
+
+def _by_rejection(
+    draw: Callable[[], Any],
+    mean: Any,
+    slope: Any,
+    width: Any,
+    quick: Any,
+    scale: Any,
+    most: Any,
+    score: Callable[..., Any],
+) -> Any:
+    """Counts from a hat that ``slope`` and ``width`` shape; ``score(k)`` is the log-probability, up to a constant."""
+    xp = module_of(mean)
+    count = mean * 0
+    pending = count == 0
+    while bool(pending.any()):
+        u, v = draw() - 0.5, 1 - draw()
+        edge = 0.5 - xp.abs(u)
+        k = xp.floor((2 * slope / edge + width) * u + mean)
+        inside = (k >= 0) & (k <= most)
+        k = xp.where(inside, k, 0)
+        accepted = xp.log(v * scale / (slope / (edge * edge) + width)) <= score(k)
+        taken = pending & inside & (((edge >= 0.07) & (v <= quick)) | accepted)
+        count = xp.where(taken, k, count)
+        pending &= ~taken
+    return count
+
+
+def _counted(few: Any, inversion: Callable[[], Any], rejection: Callable[[], Any]) -> Any:
+    if bool(few.all()):
+        return inversion()
+    return module_of(few).where(few, inversion(), rejection()) if bool(few.any()) else rejection()
+
+
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draws from the Poisson distributions whose rates are the elements of ``input``, in its dtype.
+
+    Raises:
+        NotImplementedError: ``input`` is not floating point.
+        RuntimeError: a rate is negative or not finite.
+    """
+    if not input.is_floating_point():
+        raise NotImplementedError(f"poisson needs floating-point rates, but got {input.dtype}")
+    rate = lazy.settled(input._data).astype(np.float64)
+    xp = module_of(rate)
+    if not bool(((rate >= 0) & (rate < np.inf)).all()):
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative and finite")
+
+    def draw() -> Any:
+        return streams.uniform(rate.shape, 0.0, 1.0, np.float64, input.device, generator)
+
+    def inversion() -> Any:
+        mean = xp.where(few, rate, 0)
+        return _by_inversion(draw(), xp.exp(-mean), lambda k: mean / k)
+
+    def rejection() -> Any:
+        mean = xp.where(few, _FEW, rate)
+        width = 0.931 + 2.53 * xp.sqrt(mean)
+        slope = 0.02483 * width - 0.059
+        quick, scale = 0.9277 - 3.6224 / (width - 2), 1.1239 + 1.1328 / (width - 3.4)
+
+        def score(k: Any) -> Any:
+            return k * xp.log(mean) - mean - raw.lgamma(k + 1)
+
+        return _by_rejection(draw, mean + 0.43, slope, width, quick, scale, np.inf, score)
+
+    few = rate < _FEW
+    with on(input.device), quiet():
+        return Tensor._wrap(_counted(few, inversion, rejection).astype(input.dtype))
+
+
+def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
+    """How many of ``count`` trials succeed, each with probability ``prob``; broadcast, in their dtype.
+
+    Raises:
+        ValueError: ``count`` is not floating point.
+        RuntimeError: the dtypes differ, a count is negative, or a probability is not in [0, 1].
+    """
+    if not count.is_floating_point():
+        raise ValueError(f"binomial only supports floating-point dtypes for count, got: {count.dtype}")
+    if count.dtype != prob.dtype:
+        raise RuntimeError(f"binomial: count is {count.dtype} and prob {prob.dtype}; expected the same dtype")
+    core.check_same_device("binomial", [count._data, prob._data])
+    xp = module_of(count._data)
+    given = [lazy.settled(t._data).astype(np.float64) for t in (count, prob)]
+    shape = np.broadcast_shapes(*[a.shape for a in given])
+    n, chance = xp.broadcast_to(xp.floor(given[0]), shape), xp.broadcast_to(given[1], shape)
+    if not bool(((n >= 0) & (n < np.inf) & (chance >= 0) & (chance <= 1)).all()):
+        raise RuntimeError("binomial expects counts that are not negative and probabilities in [0, 1]")
+    p = xp.minimum(chance, 1 - chance)
+
+    def draw() -> Any:
+        return streams.uniform(n.shape, 0.0, 1.0, np.float64, count.device, generator)
+
+    def inversion() -> Any:
+        trials = xp.where(few, n, 0)
+        first = xp.exp(trials * xp.log1p(-p))
+        return _by_inversion(draw(), first, lambda k: p / (1 - p) * xp.maximum(trials + 1 - k, 0) / k)
+
+    def rejection() -> Any:
+        trials, q = xp.where(few, 4 * _FEW, n), xp.where(few, 0.25, p)
+        spread = xp.sqrt(trials * q * (1 - q))
+        width = 1.15 + 2.53 * spread
+        slope = 0.0248 * width - 0.0873 + 0.01 * q
+
+        def log_probability(k: Any) -> Any:
+            return k * xp.log(q / (1 - q)) - raw.lgamma(k + 1) - raw.lgamma(trials - k + 1)
+
+        quick, scale = 0.92 - 4.2 / width, (2.83 + 5.1 / width) * spread
+        highest = log_probability(xp.floor((trials + 1) * q))
+        hat = (trials * q + 0.5, slope, width, quick, scale)
+        return _by_rejection(draw, *hat, trials, lambda k: log_probability(k) - highest)
+
+    few = n * p < _FEW
+    with on(count.device), quiet():
+        successes = xp.minimum(_counted(few, inversion, rejection), n)
+        return Tensor._wrap(xp.where(chance > 0.5, n - successes, successes).astype(count.dtype))
 
 
 def _fill(name: str, target: Tensor, array: Any) -> Tensor:

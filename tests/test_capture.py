@@ -63,6 +63,21 @@ class Training:
         return [len(variant.records) for variant in self.step._variants.values()]
 
 
+def test_a_function_can_ask_whether_it_is_being_captured(cuda):
+    answers = []
+
+    @gg.compile
+    def step(x):
+        answers.append(gg.compiler.is_compiling())
+        return x * 2
+
+    for _ in range(5):
+        step(gg.ones(2, device=cuda))
+    assert True in answers
+    assert not answers[0]
+    assert not gg.compiler.is_compiling()
+
+
 def both_ways(device, run, **options):
     """A training without and one with capture, each after ``run(training)``."""
     trainings = []

@@ -324,8 +324,11 @@ def test_memory_is_counted():
     assert gg.cuda.memory_reserved() - before >= 8_000_000
     gg.cuda.empty_cache()
     assert gg.cuda.memory_reserved() - before < 4_000_000
-    gg.cuda.reset_peak_memory_stats()
+    gg.cuda.reset_max_memory_allocated()
     assert gg.cuda.max_memory_allocated() == gg.cuda.memory_allocated()
+    summary = gg.cuda.memory_summary("cuda:0", abbreviated=True)
+    assert "device 0" in summary
+    assert f"{gg.cuda.mem_get_info()[1] / 2**20:,.1f} MiB" in summary
 
 
 def test_the_peak_is_counted_from_the_start():

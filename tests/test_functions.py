@@ -251,6 +251,30 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     T.linalg.diagonal(B); T.linalg.matmul(x, y)
 """
 
+STATISTICS = """
+    x.quantile(0.3); T.quantile(x, 0.5, 1); T.quantile(x, q, dim=2, keepdim=True); T.quantile(x, q, 0); x.quantile(q)
+    T.quantile(x, 0.25, keepdim=True); T.quantile(x, q, keepdim=True); T.quantile(s, q); T.quantile(s, 0.2, 0, True)
+    T.quantile(x, q, -1, interpolation='lower'); T.quantile(x, q, 1, interpolation='higher'); T.quantile(v, 1)
+    T.quantile(x, q, 1, interpolation='nearest'); T.quantile(x, 0.3, interpolation='midpoint'); T.quantile(v, 0)
+    T.quantile(x.float(), q.float(), 1); T.quantile(x.float(), 0.7); T.quantile(n, q, 1); T.quantile(n, 0.5)
+    T.nanquantile(n, q, 1); T.nanquantile(n, 0.3); n.nanquantile(0.5, 0, True); T.nanquantile(n[1], q, axis=0)
+    T.quantile(li, 0.5); T.quantile(e, 0.5); T.quantile(x, 1.5); T.quantile(x, q.float()); T.quantile(x, w)
+    T.quantile(x, 0.5, interpolation='x'); T.quantile(x, 0.5, 3); T.quantile(x, [0.5]); T.quantile(x.half(), 0.5)
+    T.quantile(v, q[:0]); T.quantile(T.stack([v, v]), q, 0)
+    T.histc(x, 4); T.histc(v, 3, -1, 1); x.histc(bins=5, min=-0.5, max=2); T.histc(n, 3, 0, 3); T.histc(n, 3)
+    T.histc(T.ones(3), 3); T.histc(e, 3); T.histc(x, 3, 5, 1); T.histc(x, 0); T.histc(li); T.histc(x.float(), 7, -1, 1)
+    T.histogram(x.detach(), 4); T.histogram(v.detach(), 3, range=(-1.0, 1.0)); T.histogram(n.detach(), 3)
+    x.detach().histogram(edges.detach(), density=True); T.histogram(a.detach(), edges.detach(), weight=a.detach() * 2)
+    T.histogram(T.ones(3), 3); T.histogram(e.detach(), 3); T.histogram(li, 3); T.histogram(x.detach(), 0)
+    T.histogram(x.detach(), edges.float()); T.histogram(x.detach(), edges[None]); T.histogram(T.tensor([0.0, 1, 2]), 2)
+    T.histogram(x.detach(), 3, range=(1.0, 0.0)); T.histogram(x.detach(), 3, range=(1.0,))
+    T.histogram(x.detach(), 3, weight=w.detach()); T.histogram(edges.detach(), edges.detach())
+    T.isin(li, T.tensor([1, 2])); T.isin(li, 1); T.isin(2, li); T.isin(li, T.tensor([1.0, 2.5]), invert=True)
+    T.isin(T.tensor([0.1, 0.2]), 0.1); T.isin(x, x[0, 0]); T.isin(n, n[:1], assume_unique=True); T.isin(e, x)
+    T.isin(1, 1); T.isin([1], li); T.isin(li, T.tensor([])); T.polygamma(2, v); T.polygamma(0, v); v.polygamma(1)
+    T.polygamma(-1, v); T.lgamma(li + 1); v.digamma(); (v * 1).lgamma_(); (v * 1).polygamma_(1)
+"""
+
 CREATION = """
     T.zeros(2, 3).dtype; T.zeros((2, 3)).shape; T.zeros([2, 3]).shape; T.zeros(size=(2,)).shape; T.zeros(()).shape
     T.zeros().shape; T.zeros(-1); T.zeros(2.0); T.zeros(2, 'a'); T.zeros(torch.tensor(3)).shape
@@ -510,6 +534,15 @@ def test_indexing(expression):
 @pytest.mark.parametrize("expression", expressions(PRODUCTS_AND_LINEAR_ALGEBRA))
 def test_products_and_linear_algebra(expression):
     compare(expression, MATRICES)
+
+
+NAN = np.array([[1.5, 0.5, np.nan, 2.5], [0.3, 1.7, 3.0, 0.0], [np.nan] * 4])
+RANKS = {"q": np.array([0.0, 0.2, 0.55, 1.0]), "edges": np.array([-1.0, 0.0, 0.3, 2.0]), "n": NAN}
+
+
+@pytest.mark.parametrize("expression", expressions(STATISTICS))
+def test_statistics(expression):
+    compare(expression, {**INPUTS, **RANKS})
 
 
 @pytest.mark.parametrize("expression", expressions(CREATION))

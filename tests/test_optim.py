@@ -629,6 +629,164 @@ def test_named_parameters():
     assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
 
 
+# L-BFGS
+
+
+def valley(T, params):
+    """Rosenbrock's function of each column, and a term that ties the parameters together."""
+    x, y = params
+    return ((1 - x) ** 2 + 10 * (y[0] - x**2) ** 2).sum() + (x.sum() * y).exp().sum() * 1e-3
+
+
+def bowl(T, params):
+    x, y = params
+    return (x**2).sum() + 3 * (y**2 * y.new_tensor([1.0, 20.0, 0.1])).sum()
+
+
+def rough(T, params):
+    x, y = params
+    return (x.abs() + (3 * x).sin()).sum() + ((y - 1).abs() ** 1.5).sum()
+
+
+def wavy(T, params):
+    x, y = params
+    return (1 + (x - 1) ** 2).log().sum() + 10 * ((y * y).sum() + 1e-3).sqrt() + (7 * y).sin().sum()
+
+
+def steep(T, params):
+    x, y = params
+    return (x.exp() - 3 * x).sum() + ((1 + (100 * y).exp()).log() - 30 * y).sum()
+
+
+LBFGS_CASES = [
+    (wavy, {"line_search_fn": "strong_wolfe", "lr": 30.0, "max_iter": 12}),
+    (rough, {"line_search_fn": "strong_wolfe", "lr": 30.0, "max_iter": 12}),
+    (steep, {"line_search_fn": "strong_wolfe", "lr": 0.01, "max_iter": 12}),
+    (valley, {"line_search_fn": "strong_wolfe"}),
+    (valley, {"lr": 0.05}),
+    (valley, {"line_search_fn": "strong_wolfe", "history_size": 2, "max_iter": 7}),
+    (valley, {"line_search_fn": "strong_wolfe", "max_eval": 4, "lr": 30.0}),
+    (bowl, {}),
+    (bowl, {"line_search_fn": "strong_wolfe", "lr": 1e-3, "tolerance_grad": 1e-3}),
+    (bowl, {"tolerance_change": 0.1, "max_iter": 3}),
+    (rough, {"line_search_fn": "strong_wolfe", "max_iter": 4}),
+    (rough, {"lr": 0.3, "history_size": 1}),
+]
+
+
+def lbfgs_pair(choice, dtype="float64"):
+    rng = np.random.default_rng(5)
+    arrays = [rng.standard_normal(3), rng.standard_normal((1, 3))]
+    made = []
+    for T in (gg, torch):
+        params = [T.tensor(a, dtype=getattr(T, dtype), requires_grad=True) for a in arrays]
+        made.append((T, params, T.optim.LBFGS(params, **choice)))
+    return made
+
+
+def minimise(T, params, optimizer, function):
+    losses = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = function(T, params)
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    first = optimizer.step(closure)
+    np.testing.assert_equal(first.item(), losses[0])
+    return losses
+
+
+@needs_torch
+@pytest.mark.parametrize(("function", "choice"), LBFGS_CASES)
+def test_lbfgs_steps_equal_pytorch(function, choice):
+    mine, theirs = lbfgs_pair(choice)
+    for _ in range(2):
+        ours, others = minimise(*mine, function), minimise(*theirs, function)
+        assert len(ours) == len(others)
+        np.testing.assert_allclose(ours, others, rtol=1e-7, atol=1e-9)
+        assert_same(mine[1], theirs[1], 1e-8)
+    saved, expected = mine[2].state_dict(), theirs[2].state_dict()
+    assert saved["param_groups"] == expected["param_groups"]
+    saved, expected = saved["state"][0], expected["state"][0]
+    assert set(saved) == set(expected) - {"al"}
+    for name in ("func_evals", "n_iter"):
+        assert saved[name] == expected[name]
+    for name in ("d", "t", "H_diag", "prev_flat_grad", "prev_loss"):
+        np.testing.assert_allclose(np.asarray(saved[name]), np.asarray(expected[name]), rtol=1e-5, atol=1e-7)
+    for name in ("old_dirs", "old_stps", "ro"):
+        assert len(saved[name]) == len(expected[name])
+        for a, b in zip(saved[name], expected[name], strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=1e-7)
+
+
+@needs_torch
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_lbfgs_goes_on_from_a_state_dict(whose):
+    choice = {"line_search_fn": "strong_wolfe", "max_iter": 4}
+    mine, theirs = lbfgs_pair(choice)
+    for each in (mine, theirs):
+        minimise(*each, valley)
+    state = copy.deepcopy(mine[2].state_dict())
+    if whose == "theirs":
+        state = theirs[2].state_dict()
+        entry = state["state"][0]
+        for name, value in entry.items():
+            if isinstance(value, list):
+                entry[name] = [gg.tensor(t.numpy()) if torch.is_tensor(t) else t for t in value]
+            elif torch.is_tensor(value):
+                entry[name] = gg.tensor(value.numpy())
+    params = [p.detach().clone().requires_grad_() for p in mine[1]]
+    again = optim.LBFGS(params, **choice)
+    again.load_state_dict(state)
+    for _ in range(2):
+        minimise(gg, params, again, valley)
+        minimise(*mine, valley)
+    assert_same(params, mine[1], 1e-8)
+
+
+def test_lbfgs_minimises_in_float32_and_with_parameters_that_are_not_used(tmp_path):
+    x, unused = gg.tensor([-1.2, 1.0], requires_grad=True), gg.ones(2, requires_grad=True)
+    optimizer = optim.LBFGS([{"params": [x, unused], "lr": gg.tensor(1.0)}], line_search_fn="strong_wolfe")
+    for _ in range(3):
+        minimise(gg, [x], optimizer, lambda T, params: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+    np.testing.assert_allclose(x.detach(), [1, 1], atol=1e-3)
+    assert unused.tolist() == [1.0, 1.0]
+    gg.save(optimizer.state_dict(), tmp_path / "state.safetensors")
+    optimizer.load_state_dict(gg.load(tmp_path / "state.safetensors"))
+    minimise(gg, [x], optimizer, lambda T, params: (x**2).sum())
+    assert x.abs().max().item() < 1e-3
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+def test_lbfgs_on_a_cuda_device_does_what_it_does_on_the_cpu(place):
+    found = []
+    for device in ("cpu", place):
+        params = [gg.tensor([[-1.2, 1.0]], dtype=gg.float64, device=device, requires_grad=True)]
+        optimizer = optim.LBFGS(params, line_search_fn="strong_wolfe", max_iter=6)
+        minimise(gg, params, optimizer, lambda T, p: (1 - p[0][0, 0]) ** 2 + 10 * (p[0][0, 1] - p[0][0, 0] ** 2) ** 2)
+        found.append(params[0].detach().cpu().numpy())
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+def test_lbfgs_refuses_what_it_cannot_do():
+    x, y = gg.ones(2, requires_grad=True), gg.ones(2, requires_grad=True)
+    with pytest.raises(ValueError, match="parameter groups"):
+        optim.LBFGS([{"params": [x]}, {"params": [y]}])
+    with pytest.raises(ValueError, match="learning rate"):
+        optim.LBFGS([x], lr=-1)
+    with pytest.raises(RuntimeError, match="strong_wolfe"):
+        optim.LBFGS([x], line_search_fn="other").step(lambda: (x**2).sum())
+    with pytest.raises(TypeError, match="closure"):
+        optim.LBFGS([x]).step()
+    optimizer = optim.LBFGS([x])
+    optimizer.add_param_group({"params": [y]})
+    with pytest.raises(ValueError, match="parameter groups"):
+        optimizer.step(lambda: (x**2).sum())
+
+
 SCHEDULES = {
     "StepLR": lambda m, o: m.StepLR(o, 7, gamma=0.5),
     "MultiStepLR": lambda m, o: m.MultiStepLR(o, [3, 10, 10, 30], gamma=0.5),

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import close, needs_torch, torch
+from helpers import ACCELERATED, close, needs_torch, torch
 
 import gpugrad as gg
 from gpugrad.backend import kernels, random
@@ -481,71 +481,248 @@ def test_bad_arguments_of_tensor_functions(call, error, text):
 # Distributions, made with this library or with PyTorch.
 
 PROBS = np.array([[0.2, 0.5, 0.3], [0.0, 1.0, 3.0]])
+COUNTS = np.array([[3.0, 1.0, 1.0], [0.0, 2.0, 3.0]])
 DISTRIBUTIONS = {
     "categorical": (lambda D, x: D.Categorical(x), PROBS, np.array([[2, 1], [0, 1], [1, 2]])),
-    "categorical-logits": (lambda D, x: D.Categorical(logits=x), PROBS, np.array([2, 1])),
-    "normal": (lambda D, x: D.Normal(x, x + 0.5), PROBS, PROBS + 1),
+    "categorical-logits": (lambda D, x: D.categorical.Categorical(logits=x), PROBS, np.array([2, 1])),
+    "normal": (lambda D, x: D.normal.Normal(x, x + 0.5), PROBS, PROBS + 1),
     "normal-number": (lambda D, x: D.Normal(x, 0.5), PROBS, PROBS[0]),
-    "uniform": (lambda D, x: D.Uniform(x, x + 2), PROBS, PROBS + 1),
+    "uniform": (lambda D, x: D.uniform.Uniform(x, x + 2), PROBS, PROBS + 1),
     "uniform-outside": (lambda D, x: D.Uniform(0.0, x + 1), PROBS, PROBS + 1),
-    "bernoulli": (lambda D, x: D.Bernoulli(x / 3), PROBS, 1.0 * (PROBS > 0.4)),
+    "bernoulli": (lambda D, x: D.bernoulli.Bernoulli(x / 3), PROBS, 1.0 * (PROBS > 0.4)),
     "bernoulli-logits": (lambda D, x: D.Bernoulli(logits=x), PROBS, 1.0 * (PROBS > 0.4)),
+    "binomial": (lambda D, x: D.binomial.Binomial(5, x / 3), PROBS, COUNTS),
+    "binomial-logits": (lambda D, x: D.Binomial(5, logits=x - 0.5), PROBS, COUNTS[:1]),
+    "poisson": (lambda D, x: D.poisson.Poisson(x), PROBS + 0.1, COUNTS),
+    "poisson-zero": (lambda D, x: D.Poisson(x), PROBS, COUNTS),
+    "multinomial": (lambda D, x: D.multinomial.Multinomial(5, x), PROBS, COUNTS),
+    "multinomial-logits": (lambda D, x: D.Multinomial(5, logits=x), PROBS, COUNTS[::-1].copy()),
+    "multivariate": (lambda D, x: D.multivariate_normal.MultivariateNormal(x, _definite(x)), PROBS, COUNTS),
+    "multivariate-one": (lambda D, x: D.MultivariateNormal(x[0], _definite(x)[1]), PROBS, COUNTS),
+    "multivariate-precision": (lambda D, x: D.MultivariateNormal(x, precision_matrix=_definite(x)), PROBS, COUNTS[0]),
+    "multivariate-factor": (lambda D, x: D.MultivariateNormal(x, scale_tril=_definite(x).tril()), PROBS, COUNTS),
 }
+UNKNOWN = {"poisson": "entropy", "multinomial": "mode"}
+
+
+def _definite(x):
+    """A positive definite matrix for each row of ``x``."""
+    return x.unsqueeze(-1) * x.unsqueeze(-2) + x.unsqueeze(-1) ** 0 * x.new_tensor(np.diag([1.0, 2.0, 3.0]))
 
 
 @needs_torch
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_distributions_are_those_of_pytorch(name):
     make, parameters, values = DISTRIBUTIONS[name]
+    kind = name.split("-")[0]
     answers = []
     for T in (gg, torch):
         x = T.tensor(parameters, requires_grad=True)
         d = make(T.distributions, x)
-        found = [d.log_prob(T.tensor(values)), d.entropy()]
-        if not name.startswith("categorical"):
-            found += [d.mean, d.variance, d.stddev]
-        other = make(T.distributions, T.tensor(parameters[::-1].copy()))
-        if not name.startswith("uniform"):
-            found.append(T.distributions.kl_divergence(d, other))
-        total = sum(t[t.isfinite()].sum() * (k + 1) for k, t in enumerate(found))
+        found = [d.log_prob(T.tensor(values)), d.mean, d.variance, d.stddev]
+        for extra in ("entropy", "mode"):
+            if UNKNOWN.get(kind) == extra:
+                with pytest.raises(NotImplementedError):
+                    getattr(d, extra)()
+            else:
+                found.append(getattr(d, extra) if extra == "mode" else d.entropy())
+        if kind != "poisson":
+            found.append(d.perplexity())
+        if kind in ("normal", "uniform"):
+            found.append(d.cdf(T.tensor(values)))
+        if kind == "multivariate":
+            found += [d.scale_tril, d.covariance_matrix, d.precision_matrix]
+        if name not in ("multivariate-one", "multinomial", "multinomial-logits"):
+            found.append(T.distributions.kl_divergence(d, make(T.distributions, T.tensor(parameters[::-1].copy()))))
+        total = sum(t[t.isfinite()].sum() * (k + 1) for k, t in enumerate(found) if t.requires_grad)
         total.backward()
         answers.append([t.detach().numpy() for t in (*found, x.grad)])
-        assert d.sample((4, 5)).shape == (4, 5, *d.batch_shape)
+        assert d.sample((4, 5)).shape == (4, 5, *d.batch_shape, *d.event_shape)
+        assert d.sample().dtype == (T.int64 if kind == "categorical" else T.float64)
         assert not d.sample().requires_grad
-        assert d.has_rsample == name.startswith(("normal", "uniform"))
+        assert d.has_rsample == (kind in ("normal", "uniform", "multivariate"))
         if d.has_rsample:
             assert d.rsample((2,)).requires_grad
         else:
             with pytest.raises(NotImplementedError):
                 d.rsample()
+        answers[-1].append(np.array([*d.batch_shape, -1, *d.event_shape]))
     close(*answers, 1e-6, 1e-7)
+
+
+@needs_torch
+def test_divergences_between_distributions_of_two_kinds_are_those_of_pytorch():
+    answers = []
+    for T in (gg, torch):
+        D, x = T.distributions, T.tensor(PROBS[0], requires_grad=True)
+        normal, uniform = D.Normal(x, x + 1), D.Uniform(x, 2 * x + 1)
+        poisson, bernoulli = D.Poisson(x + 0.5), D.Bernoulli(x)
+        pairs = [(uniform, normal), (bernoulli, poisson), (normal, uniform), (poisson, bernoulli)]
+        pairs += [(poisson, D.Binomial(5, x)), (D.Binomial(5, x), D.Binomial(4, x))]
+        pairs.append((D.Uniform(0 * x + 0.4, 0.5), uniform))
+        found = [T.distributions.kl_divergence(p, q) for p, q in pairs]
+        (found[0] + found[1]).sum().backward()
+        answers.append([t.detach().numpy() for t in (*found, x.grad)])
+        with pytest.raises(NotImplementedError):
+            D.kl_divergence(D.Binomial(4, x), D.Binomial(5, x))
+    close(*answers, 1e-9, 1e-9)
+
+
+def test_a_divergence_of_ones_own():
+    D = gg.distributions
+
+    class Half(D.Normal):
+        pass
+
+    assert D.kl_divergence(Half(0.0, 1.0), D.Normal(0.0, 1.0)).item() == 0
+
+    @D.register_kl(Half, D.Normal)
+    def _(p, q):
+        return p.mean + 7
+
+    try:
+        assert D.kl.kl_divergence(Half(0.0, 1.0), Half(0.0, 1.0)).item() == 7
+    finally:
+        del D.kl._KNOWN[Half, D.Normal]
+    with pytest.raises(TypeError, match="register_kl"):
+        D.register_kl(int, D.Normal)
 
 
 def test_draws_of_distributions_have_their_mean_and_variance():
     gg.manual_seed(0)
-    normal, uniform = gg.distributions.Normal(3.0, 0.5), gg.distributions.Uniform(-1.0, 3.0)
-    for d in (normal, uniform, gg.distributions.Bernoulli(0.3)):
+    D = gg.distributions
+    matrix = gg.tensor([[2.0, 0.6], [0.6, 0.5]])
+    for d in (
+        D.Normal(3.0, 0.5),
+        D.Uniform(-1.0, 3.0),
+        D.Bernoulli(0.3),
+        D.Binomial(7, gg.tensor([0.2, 0.9])),
+        D.Poisson(2.5),
+        D.Multinomial(4, gg.tensor([0.2, 0.5, 0.3])),
+        D.MultivariateNormal(gg.tensor([1.0, -1.0]), matrix),
+    ):
         draws = d.sample((20_000,))
-        assert draws.mean().item() == pytest.approx(d.mean.item(), abs=0.03)
-        assert draws.var().item() == pytest.approx(d.variance.item(), abs=0.03)
-    draws = gg.distributions.Categorical(gg.tensor(PROBS)).sample((20_000,))
+        np.testing.assert_allclose(draws.mean(0), d.mean, atol=0.04)
+        np.testing.assert_allclose(draws.var(0), d.variance, atol=0.08)
+    np.testing.assert_allclose(np.cov(draws.numpy().T), matrix, atol=0.05)
+    assert (D.Multinomial(4, gg.tensor([[1.0, 2.0], [3.0, 0.0]])).sample((9,)).sum(-1) == 4).all()
+    draws = D.Categorical(gg.tensor(PROBS)).sample((20_000,))
     for k, row in enumerate(PROBS / PROBS.sum(1, keepdims=True)):
         np.testing.assert_allclose(np.bincount(draws[:, k], minlength=3) / 20_000, row, atol=0.015)
+    assert D.Categorical(gg.ones(3)).sample((0, 2)).shape == (0, 2)
+    assert D.Multinomial(0, gg.ones(3)).sample((2,)).tolist() == [[0.0] * 3] * 2
+
+
+def _surprise(draws, log_prob, most):
+    """How far counts are from their probabilities: chi squared, less its mean, in its standard deviations."""
+    expected = np.exp([float(log_prob(gg.tensor(float(k), dtype=gg.float64))) for k in range(most + 1)]) * len(draws)
+    found = np.bincount(draws, minlength=most + 1)[: most + 1]
+    usual = expected > 5
+    rest = len(draws) - expected[usual].sum()
+    squares = ((found - expected)[usual] ** 2 / expected[usual]).sum()
+    squares += (len(draws) - found[usual].sum() - rest) ** 2 / max(rest, 1)
+    return abs(squares - usual.sum()) / np.sqrt(2 * usual.sum())
+
+
+@pytest.mark.parametrize("rate", [0.3, 4, 9.9, 10, 25, 60])
+def test_poisson_draws_have_their_probabilities(rate):
+    draws = gg.poisson(gg.full((50_000,), rate, dtype=gg.float64), seeded(3)).numpy().astype(int)
+    assert _surprise(draws, gg.distributions.Poisson(gg.tensor(rate, dtype=gg.float64)).log_prob, 120) < 4
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 0.3), (9, 0.5), (40, 0.2), (40, 0.5), (60, 0.8), (30, 0.97), (90, 0.1)])
+def test_binomial_draws_have_their_probabilities(n, p):
+    count, prob = gg.full((50_000,), n, dtype=gg.float64), gg.tensor(p, dtype=gg.float64)
+    draws = gg.binomial(count, prob, seeded(4)).numpy().astype(int)
+    assert draws.max() <= n
+    assert _surprise(draws, gg.distributions.Binomial(n, prob, validate_args=False).log_prob, n) < 4
+
+
+def test_counts_of_few_and_of_many_are_drawn_together():
+    gg.manual_seed(0)
+    rates = gg.tensor([[0.0, 2.0], [400.0, 9.0]])
+    draws = gg.poisson(rates.expand(20_000, 2, 2))
+    assert draws.dtype == gg.float32
+    np.testing.assert_allclose(draws.mean(0), rates, rtol=0.02)
+    draws = gg.binomial(gg.tensor([5.0, 0.0, 1000.0]).expand(20_000, 3), gg.tensor([0.5, 0.5, 0.7]))
+    np.testing.assert_allclose(draws.mean(0), [2.5, 0, 700], rtol=0.02)
+    np.testing.assert_allclose(draws.std(0), [5**0.5 / 2, 0, 210**0.5], rtol=0.03)
+    assert gg.binomial(gg.full((9,), 7.0), gg.tensor([0.0, 1.0]).unsqueeze(1)).tolist() == [[0.0] * 9, [7.0] * 9]
+    assert gg.poisson(gg.zeros(0, 2)).shape == (0, 2)
+    # The same seed, the same draws, whatever was drawn before.
+    assert (gg.poisson(rates, seeded(1)) == gg.poisson(rates, seeded(1))).all()
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+def test_counts_are_the_same_on_both_devices(place):
+    found = []
+    for device in ("cpu", place):
+        rates, chances = gg.tensor([[0.5, 20.0], [300.0, 3.0]], device=device), gg.tensor([0.3, 0.9], device=device)
+        draws = [gg.poisson(rates.expand(5, 2, 2), seeded(1)), gg.binomial(rates.floor(), chances, seeded(2))]
+        assert all(t.device.type == device for t in draws)
+        found.append([t.cpu().numpy() for t in draws])
+    close(*found, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda D: D.Normal(0.0, -1.0), ValueError),
-        (lambda D: D.Uniform(1.0, 1.0), ValueError),
-        (lambda D: D.Bernoulli(1.5), ValueError),
-        (lambda D: D.Bernoulli(0.5, 0.5), ValueError),
-        (lambda D: D.Categorical(), ValueError),
-        (lambda D: D.Categorical(gg.tensor([-1.0, 2.0])), ValueError),
-        (lambda D: D.Categorical(logits=gg.tensor([np.nan, 2.0])), ValueError),
-        (lambda D: D.kl_divergence(D.Normal(0.0, 1.0), D.Uniform(0.0, 1.0)), NotImplementedError),
+        (lambda: gg.poisson(gg.tensor([1])), NotImplementedError),
+        (lambda: gg.poisson(gg.tensor([-1.0])), RuntimeError),
+        (lambda: gg.poisson(gg.tensor([np.nan])), RuntimeError),
+        (lambda: gg.binomial(gg.tensor([1]), gg.tensor([0.5])), ValueError),
+        (lambda: gg.binomial(gg.tensor([1.0]), gg.tensor([0.5], dtype=gg.float64)), RuntimeError),
+        (lambda: gg.binomial(gg.tensor([1.0]), gg.tensor([1.5])), RuntimeError),
+        (lambda: gg.binomial(gg.tensor([-1.0]), gg.tensor([0.5])), RuntimeError),
     ],
 )
-def test_distributions_that_cannot_be(call, error):
+def test_counts_that_cannot_be_drawn(call, error):
     with pytest.raises(error):
-        call(gg.distributions)
+        call()
+
+
+# What PyTorch refuses too.
+REFUSED = """
+    D.Normal(0.0, -1.0); D.Normal(nan, 1.0); D.Uniform(1.0, 1.0); D.Bernoulli(1.5); D.Bernoulli(0.5, 0.5)
+    D.Bernoulli(logits=nan); D.Categorical(); D.Categorical(tensor([-1.0, 2.0])); D.Categorical(tensor(1.0))
+    D.Categorical(tensor([0.0, 0.0])); D.Categorical(logits=tensor([nan, 2.0])); D.Poisson(-1.0); D.Poisson(nan)
+    D.Binomial(3, 1.5); D.Binomial(-1, 0.5); D.Binomial(1.5, 0.5); D.Binomial(3); D.Multinomial(3)
+    D.Multinomial(-1, tensor([0.5, 0.5])); D.Multinomial(tensor([3]), tensor([0.5, 0.5])); D.Poisson(1.0).entropy()
+    D.MultivariateNormal(tensor(0.0), eye); D.MultivariateNormal(tensor([0.0] * 2)); D.MultivariateNormal(zero, -eye)
+    D.MultivariateNormal(zero, eye, eye); D.MultivariateNormal(zero, eye[0]); D.MultivariateNormal(zero, eye[:1])
+    D.MultivariateNormal(zero, precision_matrix=eye - 1); D.MultivariateNormal(zero, scale_tril=eye + 1)
+    D.MultivariateNormal(zero, scale_tril=-eye); D.MultivariateNormal(zero, eye + tensor([[0.0, 0.5], [0.0, 0.0]]))
+    D.Normal(0.0, 1.0).log_prob(tensor(nan)); D.Uniform(0.0, 1.0).log_prob(tensor(2.0))
+    D.Uniform(0.0, 1.0).cdf(tensor(-1.0)); D.Bernoulli(0.5).log_prob(tensor(0.5)); D.Poisson(1.0).log_prob(tensor(1.5))
+    D.Poisson(1.0).log_prob(tensor(-1.0)); D.Binomial(3, 0.5).log_prob(tensor(4.0))
+    D.Binomial(3, 0.5).log_prob(tensor(0.5)); D.Categorical(tensor([1.0, 2.0])).log_prob(tensor(2))
+    D.Categorical(tensor([1.0, 2.0])).log_prob(tensor(-1)); D.Multinomial(3, zero + 1).log_prob(zero + 2)
+    D.MultivariateNormal(zero, eye).log_prob(zero + nan); D.Normal(zero, 1.0).log_prob(tensor([0.0] * 3))
+    D.Binomial(tensor([2, 3]), 0.5 + zero).entropy(); D.Multinomial(3, zero + 1).mode; D.Bernoulli(0.5).cdf(zero)
+    D.kl_divergence(D.Normal(0.0, 1.0), D.Poisson(1.0)); D.MultivariateNormal(zero, eye).cdf(zero)
+    D.kl_divergence(D.MultivariateNormal(zero, eye), D.MultivariateNormal(tensor([1.0]), tensor([[1.0]])))
+"""
+REFUSED = [part.strip() for line in REFUSED.strip().splitlines() for part in line.split(";")]
+
+
+@needs_torch
+@pytest.mark.parametrize("expression", REFUSED)
+def test_distributions_that_cannot_be(expression):
+    errors = []
+    for T in (gg, torch):
+        names = {"D": T.distributions, "tensor": T.tensor, "nan": np.nan, "eye": T.eye(2), "zero": T.zeros(2)}
+        with pytest.raises((ValueError, NotImplementedError)) as caught:
+            eval(expression, names)
+        errors.append(caught.type)
+    assert errors[0] == errors[1]
+
+
+def test_distributions_describe_themselves_and_can_leave_checks_out():
+    D = gg.distributions
+    assert repr(D.Normal(0.0, gg.ones(3))) == "Normal(loc: (3,), scale: (3,))"
+    assert repr(D.Poisson(2.0)) == "Poisson(rate: 2.0)"
+    assert repr(D.Multinomial(3, gg.ones(2))) == "Multinomial(total_count: 3, probs: (2,))"
+    assert D.Categorical(gg.ones(2, 3)).param_shape == D.Multinomial(1, gg.ones(2, 3)).param_shape == (2, 3)
+    assert D.Normal(0.0, 1.0).log_prob(0.0).item() == pytest.approx(-0.918938533)
+    assert D.Uniform(0.0, 1.0, validate_args=False).log_prob(gg.tensor(2.0)).item() == -np.inf
+    assert D.Normal(0.0, -1.0, validate_args=False).scale.item() == -1

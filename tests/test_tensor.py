@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import gpugrad as gg
 from gpugrad.autograd import grad
-from gpugrad.backend import device
+from gpugrad.backend import cuda, device
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -113,6 +113,20 @@ def test_what_programs_ask_before_they_choose_a_device():
     assert not gg.backends.cuda.matmul.allow_tf32
     with pytest.raises(RuntimeError, match="precision"):
         gg.set_float32_matmul_precision("low")
+    assert not gg.are_deterministic_algorithms_enabled()
+    gg.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert gg.are_deterministic_algorithms_enabled()
+        assert gg.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        gg.use_deterministic_algorithms(False)
+    assert not gg.is_deterministic_algorithms_warn_only_enabled()
+    assert gg.version.__version__ == gg.__version__
+    assert gg.version.cuda == cuda.diagnose().runtime_version
+    with pytest.raises(AttributeError, match="hop"):
+        _ = gg.version.hop
+    assert gg.compiler.compile is gg.compile
+    assert not gg.compiler.is_compiling()
     x = gg.ones(2, 3)
     assert x.is_cpu
     assert not x.is_sparse

@@ -35,7 +35,7 @@ def _evaluate(func: Callable[..., Any], inputs: Any, create_graph: bool, who: st
     return prepared, several_in, outputs, several_out
 
 
-def _gradients(outputs: Any, inputs: Any, directions: Any, create_graph: bool, strict: bool, who: str) -> list[Any]:
+def gradients(outputs: Any, inputs: Any, directions: Any, create_graph: bool, strict: bool, who: str) -> list[Any]:
     """The gradients of ``outputs``; zeros (or with ``strict`` an error) where there is no dependence."""
     needed = [k for k, out in enumerate(outputs) if out._needs_grad]
     if strict and len(needed) < len(outputs):
@@ -77,6 +77,24 @@ def _directions(v: Any, like: tuple[Any, ...], who: str, what: str) -> tuple[Any
     return found
 
 
+def rows(out: Any, sources: Any, create_graph: bool, strict: bool, who: str) -> list[Any]:
+    """The Jacobian of one output by each source, computed row by row: blocks of shape ``out.shape + source.shape``."""
+    xp = module_of(out._data)
+    found: list[list[Any]] = [[] for _ in sources]
+    for k in range(out.numel()):
+        direction = xp.zeros(out.numel(), out.dtype)
+        direction[k] = 1
+        direction = Tensor._wrap(direction.reshape(out._data.shape))
+        each = gradients([out], sources, [direction], create_graph, strict, who)
+        for row, gradient in zip(found, each, strict=True):
+            row.append(gradient)
+    blocks = []
+    for t, row in zip(sources, found, strict=True):
+        shape = (*out.shape, *t.shape)
+        blocks.append(core.FUNCTIONS["stack"](row).reshape(shape) if row else Tensor._wrap(xp.zeros(shape, t.dtype)))
+    return blocks
+
+
 def jacobian(
     func: Callable[..., Any],
     inputs: Any,
@@ -100,27 +118,10 @@ def jacobian(
     """
     with enable_grad():
         sources, several_in, outputs, several_out = _evaluate(func, inputs, create_graph, "jacobian")
-        rows = []
-        for out in outputs:
-            xp = module_of(out._data)
-            found: list[list[Any]] = [[] for _ in sources]
-            for k in range(out.numel()):
-                direction = xp.zeros(out.numel(), out.dtype)
-                direction[k] = 1
-                direction = Tensor._wrap(direction.reshape(out._data.shape))
-                for row, gradient in zip(
-                    found, _gradients([out], sources, [direction], create_graph, strict, "jacobian"), strict=True
-                ):
-                    row.append(gradient)
-            blocks = []
-            for t, row in zip(sources, found, strict=True):
-                shape = (*out.shape, *t.shape)
-                if row:
-                    blocks.append(core.FUNCTIONS["stack"](row).reshape(shape))
-                else:
-                    blocks.append(Tensor._wrap(xp.zeros(shape, t.dtype)))
-            rows.append(_finish(blocks, several_in, create_graph))
-    return tuple(rows) if several_out else rows[0]
+        found = [
+            _finish(rows(out, sources, create_graph, strict, "jacobian"), several_in, create_graph) for out in outputs
+        ]
+    return tuple(found) if several_out else found[0]
 
 
 def hessian(
@@ -146,7 +147,7 @@ def hessian(
         if not isinstance(out, Tensor) or out.numel() != 1:
             raise RuntimeError("The Tensor returned by the function given to hessian should contain a single element")
         one = Tensor._wrap(module_of(out._data).ones(out._data.shape, out.dtype))
-        return tuple(_gradients([out], args, [one], True, strict, "hessian"))
+        return tuple(gradients([out], args, [one], True, strict, "hessian"))
 
     found = jacobian(first, inputs, create_graph, strict)
     return found if several else found[0]
@@ -161,7 +162,7 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     with enable_grad():
         sources, several_in, outputs, several_out = _evaluate(func, inputs, create_graph, "vjp")
         v = _directions(v, outputs, "vjp", "the user-provided function returns")
-        found = _gradients(outputs, sources, v, create_graph, strict, "vjp")
+        found = gradients(outputs, sources, v, create_graph, strict, "vjp")
     return _finish(outputs, several_out, create_graph), _finish(found, several_in, create_graph)
 
 
@@ -177,8 +178,8 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         sources, _, outputs, several_out = _evaluate(func, inputs, create_graph, "jvp")
         v = _directions(v, sources, "jvp", "the input to the user-provided function is")
         dual = [Tensor._wrap(module_of(t._data).zeros(t._data.shape, t.dtype)).requires_grad_() for t in outputs]
-        products = _gradients(outputs, sources, dual, True, strict, "jvp")
-        found = _gradients(products, dual, v, create_graph, False, "jvp")
+        products = gradients(outputs, sources, dual, True, strict, "jvp")
+        found = gradients(products, dual, v, create_graph, False, "jvp")
     return _finish(outputs, several_out, create_graph), _finish(found, several_out, create_graph)
 
 
@@ -194,8 +195,8 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         if len(outputs) != 1 or outputs[0].numel() != 1:
             raise RuntimeError("The Tensor returned by the function given to vhp should contain a single element")
         one = Tensor._wrap(module_of(outputs[0]._data).ones(outputs[0]._data.shape, outputs[0].dtype))
-        first = _gradients(outputs, sources, [one], True, strict, "vhp")
-        found = _gradients(first, sources, v, create_graph, False, "vhp")
+        first = gradients(outputs, sources, [one], True, strict, "vhp")
+        found = gradients(first, sources, v, create_graph, False, "vhp")
     return _finish(outputs, several_out, create_graph), _finish(found, several_in, create_graph)
 
 

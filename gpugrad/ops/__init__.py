@@ -6,6 +6,7 @@ from . import (
     dropout,
     einsum,
     elementwise,
+    gamma,
     indexing,
     linalg,
     loss,
@@ -17,6 +18,7 @@ from . import (
     shape,
     softmax,
     special,
+    statistics,
 )
 from .core import FUNCTIONS, METHODS, REGISTRY
 
@@ -29,6 +31,7 @@ __all__ = [
     "dropout",
     "einsum",
     "elementwise",
+    "gamma",
     "indexing",
     "linalg",
     "loss",
@@ -40,4 +43,5 @@ __all__ = [
     "shape",
     "softmax",
     "special",
+    "statistics",
 ]

@@ -171,7 +171,7 @@ class Elementwise(Op):
         if len(tensors) == 1 and not tensors[0]._is_number:
             dtype = tensors[0]._data.dtype
         else:
-            dtype = dtypes.result_type(*[_ranked(t) for t in tensors])
+            dtype = dtypes.result_type(*[ranked(t) for t in tensors])
         if self.promotes == "float" and not dtypes.is_floating(dtype):
             dtype = dtypes.get_default_dtype()
         return dtype
@@ -184,7 +184,7 @@ def _numbers_for_a_device(args: tuple[Any, ...]) -> dict[int, Any]:
     return {k: a for k, a in enumerate(args) if isinstance(a, core._NUMBERS)}
 
 
-def _ranked(t: Any) -> tuple[np.dtype, int]:
+def ranked(t: Any) -> tuple[np.dtype, int]:
     """A tensor's dtype and rank class, as promotion counts them."""
     dtype = t._data.dtype
     if t._is_number:

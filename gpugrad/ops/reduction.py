@@ -35,7 +35,8 @@ def reduction(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return register
 
 
-def _tuple(name: str, fields: str) -> Any:
+def named(name: str, fields: str) -> Any:
+    """A class of named tuples."""
     return namedtuple(name, fields, module=__name__)
 
 
@@ -577,7 +578,7 @@ def _picked(primitive: Any, result: Any, input: Any, dim: int, keepdim: bool) ->
 
 
 def _extreme(name: str, whole: Any, along: Any, between: Any, what: str) -> Any:
-    result = _tuple(name, "values indices")
+    result = named(name, "values indices")
 
     def function(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         if isinstance(dim, core.Tensor):
@@ -629,8 +630,8 @@ def _extreme_function(name: str, primitive: Any, what: str) -> Any:
 
 _amax = _extreme_function("amax", amax, "largest")
 _amin = _extreme_function("amin", amin, "smallest")
-_Aminmax = _tuple("aminmax", "min max")
-_Median = _tuple("median", "values indices")
+_Aminmax = named("aminmax", "min max")
+_Median = named("median", "values indices")
 
 
 @reduction()
@@ -869,7 +870,7 @@ def topk(xp, input, /, k, dim, largest, recording):
 
 topk.rules(input=lambda F, g, input_shape, aux, dim: F.scatter_sum(g, aux, dim, tuple(input_shape)))
 
-_Sort, _Topk = _tuple("sort", "values indices"), _tuple("topk", "values indices")
+_Sort, _Topk = named("sort", "values indices"), named("topk", "values indices")
 
 
 def _ordered(primitive: Any, result: Any, input: Any, *params: Any) -> Any:

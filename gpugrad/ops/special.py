@@ -38,7 +38,8 @@ _SINGLE = (
 )
 
 
-def _polynomial(xp: Any, coefficients: Sequence[float], x: Any) -> Any:
+def polynomial(xp: Any, coefficients: Sequence[float], x: Any) -> Any:
+    """A polynomial, its coefficients lowest power first, at each element of an array."""
     out = xp.full_like(x, coefficients[-1])
     for c in coefficients[-2::-1]:
         out *= x
@@ -47,18 +48,18 @@ def _polynomial(xp: Any, coefficients: Sequence[float], x: Any) -> Any:
 
 
 def _near(xp: Any, x: Any) -> Any:
-    return x * _polynomial(xp, _NEAR, x * x)
+    return x * polynomial(xp, _NEAR, x * x)
 
 
 def _far(xp: Any, a: Any, gauss: Any) -> Any:
     """erfc(a) for a >= 1/2, given ``gauss = exp(-a * a)``."""
-    return gauss * _polynomial(xp, _FAR, (a - 3.5) / (a + 3.5)) / (1 + 2 * a)
+    return gauss * polynomial(xp, _FAR, (a - 3.5) / (a + 3.5)) / (1 + 2 * a)
 
 
 def _erf(xp: Any, x: Any) -> Any:
     if x.dtype.itemsize == 4:
         square = xp.minimum(x * x, 15.21)
-        out = _polynomial(xp, _SINGLE, square)
+        out = polynomial(xp, _SINGLE, square)
         out *= x
         return xp.tanh(out, out=out)
     a = xp.minimum(xp.abs(x), 28)

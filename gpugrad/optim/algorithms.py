@@ -14,20 +14,21 @@ from ..backend.fused import optim as kernels
 from .flat import FlatOptimizer, effective_gradient
 
 
-def _require(valid: bool, what: str, value: Any) -> None:
+def require(valid: bool, what: str, value: Any) -> None:
+    """Raise ValueError unless an option is valid."""
     if not valid:
         raise ValueError(f"Invalid {what}: {value}")
 
 
 def _require_common(lr: Any, weight_decay: float, eps: float = 0.0) -> None:
-    _require(lr >= 0, "learning rate", lr)
-    _require(eps >= 0, "epsilon value", eps)
-    _require(weight_decay >= 0, "weight_decay value", weight_decay)
+    require(lr >= 0, "learning rate", lr)
+    require(eps >= 0, "epsilon value", eps)
+    require(weight_decay >= 0, "weight_decay value", weight_decay)
 
 
 def _require_betas(betas: Any) -> None:
     for i, beta in enumerate(betas):
-        _require(0 <= beta < 1, f"beta parameter at index {i}", beta)
+        require(0 <= beta < 1, f"beta parameter at index {i}", beta)
 
 
 def _track_square(xp: Any, average: Any, g: Any, decay: float, scratch: Any) -> None:
@@ -36,7 +37,7 @@ def _track_square(xp: Any, average: Any, g: Any, decay: float, scratch: Any) -> 
     axpby(xp, 1 - decay, scratch, decay, average, scratch)
 
 
-def _options(arguments: dict[str, Any]) -> dict[str, Any]:
+def options(arguments: dict[str, Any]) -> dict[str, Any]:
     """The default options of a constructor: its arguments but for the parameters."""
     return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
 
@@ -65,10 +66,10 @@ class SGD(FlatOptimizer):
         fused: bool | None = None,
     ):
         _require_common(lr, weight_decay)
-        _require(momentum >= 0, "momentum value", momentum)
+        require(momentum >= 0, "momentum value", momentum)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        super().__init__(params, _options(locals()))
+        super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if group["momentum"] else {}
@@ -134,9 +135,9 @@ class RMSprop(FlatOptimizer):
         differentiable: bool = False,
     ):
         _require_common(lr, weight_decay, eps)
-        _require(momentum >= 0, "momentum value", momentum)
-        _require(alpha >= 0, "alpha value", alpha)
-        super().__init__(params, _options(locals()))
+        require(momentum >= 0, "momentum value", momentum)
+        require(alpha >= 0, "alpha value", alpha)
+        super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         names = ["square_avg"] + ["momentum_buffer"] * (group["momentum"] > 0) + ["grad_avg"] * bool(group["centered"])
@@ -205,7 +206,7 @@ class Adam(FlatOptimizer):
     ):
         _require_common(lr, weight_decay, eps)
         _require_betas(betas)
-        super().__init__(params, _options(locals()))
+        super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -311,9 +312,9 @@ class Adagrad(FlatOptimizer):
         fused: bool | None = None,
     ):
         _require_common(lr, weight_decay, eps)
-        _require(lr_decay >= 0, "lr_decay value", lr_decay)
-        _require(initial_accumulator_value >= 0, "initial_accumulator_value value", initial_accumulator_value)
-        super().__init__(params, _options(locals()))
+        require(lr_decay >= 0, "lr_decay value", lr_decay)
+        require(initial_accumulator_value >= 0, "initial_accumulator_value value", initial_accumulator_value)
+        super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"sum": group["initial_accumulator_value"]}
@@ -366,8 +367,8 @@ class Adadelta(FlatOptimizer):
         differentiable: bool = False,
     ):
         _require_common(lr, weight_decay, eps)
-        _require(0 <= rho <= 1, "rho value", rho)
-        super().__init__(params, _options(locals()))
+        require(0 <= rho <= 1, "rho value", rho)
+        super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"square_avg": 0.0, "acc_delta": 0.0}
@@ -420,7 +421,7 @@ class RAdam(FlatOptimizer):
     ):
         _require_common(lr, weight_decay, eps)
         _require_betas(betas)
-        super().__init__(params, _options(locals()))
+        super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
