@@ -203,7 +203,9 @@ def index():
 
 
 def window():
-    yield from (f"{name}<{c}>" for name in ("unfold", "fold", "maxima", "maxima_slope") for c in TYPES.values())
+    names = ("unfold", "fold", "maxima", "maxima_slope", "averages")
+    yield from (f"{name}<{c}>" for name in names for c in TYPES.values())
+    yield from (f"averages_slope<{c}, {width}>" for dtype, c in TYPES.items() for width in widths(dtype))
 
 
 FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, window)}

@@ -760,6 +760,72 @@ def test_maxima_of_windows(dtype, together):
             np.testing.assert_array_equal(f.get().astype(np.float64), e.astype(np.float64))
 
 
+# Size, kernel, stride, padding, windows: of one to three dimensions.
+MEANS = [
+    ((6,), (2,), (2,), (0,), (3,)),
+    ((9,), (4,), (1,), (2,), (10,)),
+    ((5, 6), (3, 3), (2, 2), (1, 1), (3, 4)),  # the last windows end beyond the padding
+    ((8, 16), (2, 2), (2, 2), (0, 0), (4, 8)),
+    ((7, 5), (7, 5), (7, 5), (0, 0), (1, 1)),
+    ((7, 5), (2, 1), (2**40, 3), (0, 0), (1, 2)),
+    ((3, 4, 6), (2, 3, 2), (1, 2, 3), (1, 0, 0), (4, 1, 2)),
+]
+
+
+@pytest.mark.parametrize("most", [1 << 31, 150], ids=["at once", "by parts"])
+def test_means_of_windows(dtype, most, monkeypatch, together):
+    monkeypatch.setattr(window, "_MOST", most)
+    cases, given = [], []
+    for k, ((size, *geometry, out), (include_pad, divisor)) in enumerate(
+        itertools.product(MEANS, ((True, None), (False, None), (True, -3)))
+    ):
+        x, g = values((2, 3, *size), dtype, k), values((2, 3, *out), dtype, k + 1)
+        wide = [a.astype(np.float64) for a in (x, g)]
+        forward = REGISTRY["avg_pool"].forward(np, wide[0], *geometry, out, include_pad, divisor)
+        back = REGISTRY["avg_unpool"].forward(np, wide[1], size, *geometry, include_pad, divisor)
+        cases.append((forward, back))
+        given.append((on_device(x, bool(k % 2)), on_device(g), size, geometry, out, include_pad, divisor))
+
+    def work():
+        return [
+            (window.avg_pool(x, *geometry, out, *how), window.avg_unpool(g, size, *geometry, *how))
+            for x, g, size, geometry, out, *how in given
+        ]
+
+    for expected, found in zip(cases, together(work), strict=True):
+        for e, f in zip(expected, found, strict=True):
+            close(f, e, dtype)
+
+
+def test_means_of_what_is_not_contiguous_and_of_nothing(together):
+    x, geometry = values((4, 6, 3, 2), np.float32), ((2, 3), (2, 3), (0, 0))
+    a = on_device(x).transpose(3, 2, 0, 1)
+    forward = REGISTRY["avg_pool"].forward(np, x.transpose(3, 2, 0, 1), *geometry, (2, 2), True, None)
+    close(together(lambda: window.avg_pool(a, *geometry, (2, 2), True, None)), forward, np.dtype(np.float32))
+    assert window.avg_pool(a[:0], *geometry, (2, 2), True, None) is NotImplemented
+    assert window.avg_pool(a, *geometry, (0, 2), True, None) is NotImplemented
+    assert window.avg_unpool(a[:0], (8, 18), *geometry, True, None) is NotImplemented
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_average_pooling_and_its_gradients_agree_with_the_cpu(fused, launched):
+    found = []
+    for device in ("cpu", "cuda"):
+        x = gg.tensor(values((2, 3, 7, 8), np.float32), device=device, requires_grad=True)
+        launched.clear()
+        with fusion(fused):
+            out = gg.nn.functional.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False)
+            whole = gg.nn.functional.adaptive_avg_pool2d(out, 1)
+            (grad,) = gg.autograd.grad((whole**3).sum() + (out**2).sum(), x, create_graph=True)
+            (second,) = gg.autograd.grad((grad**2).sum(), x)
+        found.append([t.detach().cpu().numpy() for t in (out, whole, grad, second)])
+    # Forward and both gradients, of windows and of the whole.
+    assert launched.count("averages") == 2 * fused
+    assert launched.count("averages_slope") == 4 * fused
+    for a, b in zip(*found, strict=True):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 # Dropout
 
 
