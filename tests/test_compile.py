@@ -122,10 +122,12 @@ def softmax():
         for template in templates(dtype, 2):
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, false>"
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, true>"
+            yield f"soft_cross_entropy{'' if is_short(template) else '_long'}<{c}, {template}>"
         yield f"softmax<{c}, {templates(dtype)[0]}, true>"
         for width in widths(dtype):
             places = 1 if dtype == "float64" else min(width, 2)
             yield from (f"cross_entropy_columns<{c}, {places}, {flag}>" for flag in FLAGS)
+            yield f"soft_cross_entropy_columns<{c}, {places}>"
             yield f"scaled_rows<{c}, {width}>"
     yield from (f"chosen_weights<{c}>" for c in ("float", "double"))
 

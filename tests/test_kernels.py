@@ -404,6 +404,124 @@ def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     assert np.isnan(slope.get()).all()
 
 
+def soft_entropy(array, target, weight, reduction, smoothing, g):
+    x = gg.tensor(array.astype(np.float64), requires_grad=True)
+    shares = gg.tensor(target.astype(np.float64)) * (1 - smoothing) + smoothing / array.shape[1]
+    if weight is not None:
+        shares *= gg.tensor(weight.astype(np.float64)).reshape(-1, *(1,) * (array.ndim - 2))
+    losses = -(gg.log_softmax(x, 1) * shares).sum(1)
+    loss = losses if reduction == "none" else getattr(losses, reduction)()
+    loss.backward(gg.tensor(g.astype(np.float64)))
+    return loss.detach().numpy(), x.grad.numpy()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_with_probabilities_and_its_gradient(dtype, smoothing, together):
+    cases, inputs = [], []
+    for k, (shape, is_last) in enumerate(logits(dtype)):
+        how, xp = ("mean", "sum", "none")[k % 3], cuda.cupy()
+        array, target = values(shape, dtype, scale=3.0), values(shape, np.float64, 1) ** 2
+        target = (target / target.sum(1, keepdims=True)).astype(dtype)
+        weight = values(shape[1:2], dtype, shift=3.0) ** 2 if k % 2 else None
+        g = np.asarray(values((shape[0], *shape[2:]), dtype) if how == "none" else 1.5, dtype)
+        cases.append((array, target, weight, how, smoothing, g))
+        x = on_device(np.ascontiguousarray(np.moveaxis(array, 1, -1)))
+        x = xp.moveaxis(x, -1, 1) if is_last else on_device(array, k == 1)
+        inputs.append([x, *[None if a is None else on_device(a) for a in (target, weight, g)]])
+
+    def work():
+        outs = []
+        for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True):
+            loss, (slope, divisor) = softmax.soft_cross_entropy(x, target, weight, how, smoothing, True)
+            alone, nothing = softmax.soft_cross_entropy(x, target, weight, how, smoothing, False)
+            assert nothing is None
+            assert slope.strides == x.strides
+            scaled = softmax.scaled_rows(slope, g, divisor)
+            outs.append((loss, alone, slope, divisor, g if scaled is NotImplemented else scaled))
+        return outs
+
+    for case, (loss, alone, slope, divisor, gradient) in zip(cases, together(work), strict=True):
+        expected = soft_entropy(*case)
+        least = 0.1 if case[0].shape[1] == 1 else 1e-30  # then it is 0, but for rounding
+        close(loss, expected[0], dtype, 2, least)
+        assert np.array_equal(loss.get(), alone.get())
+        if gradient.shape == slope.shape:
+            close(gradient, expected[1], dtype, 3, least)
+        *given, g = case
+        whole = slope.get() if divisor is None else (slope.get() / divisor.get()).astype(dtype)
+        close(on_device(whole), soft_entropy(*given, np.ones_like(g))[1], dtype, 3, least)
+
+
+def test_cross_entropy_with_probabilities_of_infinities_and_nan():
+    x = np.tile(np.float32([1.0, -np.inf, 2.0, 0.5]), (6, 1))
+    x[1, 0], x[2, 2], x[3], x[5, 1] = np.nan, np.inf, -np.inf, 1.0
+    target = np.tile(np.float32([0.5, 0.25, 0.0, 0.25]), (6, 1))
+    target[4, 1] = 0.0
+    for shape in ((6, 4), (6, 4, 1), (2, 4, 3)):
+        a, t = (np.moveaxis(v.reshape(-1, *shape[2:], 4), -1, 1) if len(shape) == 3 else v for v in (x, target))
+        with np.errstate(all="ignore"):
+            expected = soft_entropy(a, t, None, "none", 0.0, np.ones((shape[0], *shape[2:])))
+        a, t = (on_device(np.ascontiguousarray(v)) for v in (a, t))
+        loss, (slope, _) = softmax.soft_cross_entropy(a, t, None, "none", 0.0, True)
+        close(loss, expected[0], np.dtype(np.float32))
+        close(slope, expected[1], np.dtype(np.float32), 2)
+
+
+SOFT = ["soft_cross_entropy", "reduce_rows"]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_cross_entropy_with_probabilities_is_one_pass(kind, launched):
+    cross_entropy, found = gg.nn.functional.cross_entropy, []
+    target = np.random.default_rng(0).dirichlet(np.ones(5), 6).astype(np.float32)
+    cases = [("cpu", "float64", True), ("cuda", kind, True), ("cuda", kind, False)]
+    for device, name, fused in cases:
+        x = gg.tensor(values((6, 5), np.float32)).to(device, getattr(gg, name)).requires_grad_()
+        t = gg.tensor(target).to(device, getattr(gg, name))
+        weight = gg.tensor([1.0, 0.5, 2.0, 1.0, 0.25]).to(device, getattr(gg, name))
+        grads = []
+        with fusion(fused):
+            for scale, options in (
+                (1, {}),
+                (64, {"label_smoothing": 0.1, "weight": weight}),
+                (1, {"reduction": "sum"}),
+            ):
+                launched.clear()
+                loss = cross_entropy(x, t, **options)
+                (loss * scale if scale > 1 else loss).backward()
+                later = ["scaled_rows"] if scale > 1 or (kind == "float16" and not options) else []
+                assert device == "cpu" or not fused or [n for n in launched if n != "fused"] == SOFT + later
+                grads += [loss.detach(), x.grad]
+                x.grad = None
+            # Gradients of the target, and of gradients.
+            both = x.detach().requires_grad_(), t.detach().requires_grad_()
+            first = gg.autograd.grad(cross_entropy(*both, label_smoothing=0.1), both, create_graph=True)
+            grads += [*first, *gg.autograd.grad(sum((g * g).sum() for g in first) * 64, both)]
+        found.append([g.detach().cpu().double().numpy() for g in grads])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert np.allclose(a, b, rtol=1e-5 if kind == "float32" else 2e-2, atol=1e-6 if kind == "float32" else 5e-3)
+
+
+def test_cross_entropy_with_probabilities_takes_what_comes():
+    """Of several dtypes and layouts, and in more dimensions."""
+    x, target = values((6, 8, 4), np.float32), np.abs(values((6, 8, 4), np.float32, 1))
+    expected = soft_entropy(x, target, None, "mean", 0.0, np.ones(()))
+    wide = [on_device(np.repeat(a, 2, 1))[:, ::2] for a in (x, target)]
+    turned = [on_device(np.ascontiguousarray(a.T)).T for a in (x, target)]
+    for a, b in itertools.product((on_device(x), wide[0], turned[0]), (on_device(target), wide[1], turned[1])):
+        loss, (slope, _) = softmax.soft_cross_entropy(a, b, None, "mean", 0.0, True)
+        close(loss, expected[0], x.dtype)
+        close(slope, expected[1], x.dtype, 3)
+    assert softmax.soft_cross_entropy(a[:0], b[:0], None, "mean", 0.0, True) is NotImplemented
+    assert softmax.soft_cross_entropy(a, b.astype(np.float64), None, "mean", 0.0, True) is NotImplemented
+    mixed = gg.nn.functional.cross_entropy(
+        gg.tensor(x, device="cuda").half(), gg.tensor(target, device="cuda", dtype=gg.float64)
+    )
+    assert mixed.dtype == gg.float64
+    assert np.allclose(mixed.item(), expected[0], rtol=1e-3)
+
+
 # Normalisation
 
 ROWS = [((33, 10), 1), ((3, 1024), 1), ((2, 3, 5), 2), ((9, 1001), 1), ((2, 9001), 1)]
