@@ -447,7 +447,7 @@ def test_memory_that_another_stream_works_with_is_kept_until_it_is_done(monkeypa
 def test_streams_of_what_does_not_fit():
     with pytest.raises(NotImplementedError, match="on a CUDA device, but this one is on cpu"):
         gg.ones(2).record_stream(gg.cuda.Stream())
-    with pytest.raises(TypeError, match="expected a .*Stream, but got int"):
+    with pytest.raises(TypeError, match="Stream, but got int"):
         gg.ones(2, device="cuda").record_stream(0)
     if gg.cuda.device_count() > 1:
         with pytest.raises(ValueError, match="is on cuda:0, but the stream on cuda:1"):
