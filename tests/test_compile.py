@@ -166,9 +166,9 @@ def reduce():
         for width in widths(dtype):
             for combine in ("Sum", "Larger", "Smaller"):
                 yield f"reduce_rows<{c}, {between}, {combine}, {width}, 256>"
-                yield f"reduce_columns<{c}, {between}, {combine}, {width}>"
+                yield f"reduce_columns<{c}, {between}, {combine}, {width}, 32>"
             yield f"reduce_rows<{c}, {c}, Sum, {width}, 4>"
-            yield f"reduce_columns<{between}, {c}, Sum, {min(width, 4)}>"
+            yield from (f"reduce_columns<{between}, {c}, Sum, {min(width, 4)}, {lanes}>" for lanes in (2, 8))
 
 
 def optim():

@@ -602,8 +602,9 @@ def test_the_gradient_of_weights_is_the_same_every_time():
 
 def test_reductions(dtype, together):
     sizes = [(3, 1), (33, 10), (2, 5001), (1, 20000), (2000, 7), (65, 64), (2, 3, 4)]
+    sizes += [(2001, 2), (2500, 16), (300, 33), (700, 1)]
     if dtype != np.float32:
-        sizes = [sizes[1], sizes[3]]
+        sizes = [sizes[1], sizes[3], sizes[7]]
     rows = [(values(size, dtype), False) for size in sizes] + [(values((3, 64), dtype), True)] * (dtype == np.float32)
     names = [("sum", 4), ("mean", 4), ("amax", 1), ("amin", 1)]
     cases = []
@@ -616,6 +617,16 @@ def test_reductions(dtype, together):
         # Sums can cancel: the error is one of the largest partial sum.
         scale = np.abs(array.astype(np.float64)).sum(dims).max() / max(np.abs(expected).max(), 1e-30)
         close(out, expected, dtype, factor * max(1.0, 0.05 * scale if name in ("sum", "mean") else 1.0))
+
+
+def test_few_columns_are_the_work_of_whole_warps():
+    lanes = [reduction._column_parts(1 << 20, columns, 4, 132)[0] for columns in (2, 8, 12, 32, 36, 4096)]
+    assert lanes == [2, 2, 8, 8, 32, 32]
+    # Enough blocks for all multiprocessors, and none with next to nothing to do.
+    for rows, columns in ((1 << 20, 8), (1 << 20, 12), (1 << 20, 4096), (200, 8), (200, 4096)):
+        lanes, tiles, parts = reduction._column_parts(rows, columns, 4, 132)
+        assert (parts * tiles >= 512) == (rows > 200)
+        assert parts == 1 or rows * lanes // (256 * parts) >= 8
 
 
 def test_extremes_of_nan(together):
@@ -1378,6 +1389,15 @@ def test_chains_write_into_given_arrays_and_share_their_kernel(together):
     target, tripled = together(work)
     close(target, x * 0.25, SINGLE)
     close(tripled, x * 0.75, SINGLE)
+
+
+def test_the_code_of_a_chain_is_kept_once_for_all_shapes():
+    """It is long, and a program may see many shapes."""
+    dtype = np.dtype(np.float32)
+    nodes = [pointwise.Node("input", (), (k,), dtype) for k in range(2)]
+    chain = pointwise.fuse([*nodes, pointwise.Node("add", (0, 1), (), dtype)], (2,))._chain
+    codes = [chain.plan((16, ((n, 8), (32, 4), 16), ((8,), (4,), 16)))[1] for n in (3, 5, 70)]
+    assert codes[0] is codes[1] is codes[2]
 
 
 def test_chains_of_mixed_dtypes(together):
