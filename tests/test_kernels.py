@@ -701,6 +701,35 @@ def test_sums_of_rows(dtype, together, monkeypatch):
         assert len({out.get().tobytes() for out in each}) == 1
 
 
+@pytest.mark.parametrize("many", [2, 3, 64])
+def test_many_rows_on_few_places(many, monkeypatch, together):
+    """They are joined in rounds, of which there are many if a thread goes through few tiles in each."""
+    monkeypatch.setattr(indexing, "_MANY", np.int64(many))
+    cases = []
+    for k, (size, columns, count) in enumerate([(2100, 3, 3), (1500, 4, 1), (3000, 1, 40), (1920, 2, 5), (700, 2, 2)]):
+        places = np.random.default_rng(k).integers(0, count, size) ** (1 + k % 2)
+        cases.append((values((size, columns), np.float32, k), places, count))
+    given = [(on_device(rows), on_device(places), count) for rows, places, count in cases]
+    outs = []
+    for order in "03":
+        monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+        outs.append(together(lambda: [indexing.sum_rows(*each) for each in given]))
+    for (rows, places, count), *each in zip(cases, *outs, strict=True):
+        expected = np.zeros((count, rows.shape[1]))
+        inside = places < count
+        np.add.at(expected, places[inside], rows[inside].astype(np.float64))
+        close(each[0], expected, rows.dtype, 20)
+        assert each[0].get().tobytes() == each[1].get().tobytes()
+
+
+def test_counts_of_many_tiles_are_summed():
+    counts = np.random.default_rng(0).integers(0, 9, (256, 600)).astype(np.uint32)
+    on, totals = on_device(counts), on_device(np.zeros(256, np.uint32))
+    kernels.function("index", "sort_scan")((256,), (256,), (on, np.int64(600), totals))
+    assert np.array_equal(totals.get(), counts.sum(1))
+    assert np.array_equal(on.get(), counts.cumsum(1) - counts)
+
+
 HOW = ["add", "multiply", "maximum", "minimum"]
 
 
