@@ -525,7 +525,7 @@ def test_cross_entropy_with_probabilities_takes_what_comes():
 # Normalisation
 
 ROWS = [((33, 10), 1), ((3, 1024), 1), ((2, 3, 5), 2), ((9, 1001), 1), ((2, 9001), 1)]
-CHANNELS = [(6, 5, 3, 3), (20, 40), (3, 4, 8, 8), (700, 3), (2, 3, 300)]
+CHANNELS = [(6, 5, 3, 3), (20, 40), (3, 4, 8, 8), (700, 3), (2, 3, 300), (1, 2, 9000), (3, 1, 3001)]
 
 
 def normalized(dtype):
@@ -573,6 +573,14 @@ def test_gradient_of_normalisation(dtype, together):
     for case, found in zip(cases, outs, strict=True):
         for out, expected in zip(found, reference("standardize_slope", *case), strict=True):
             close(out, expected, dtype, 2)
+
+
+def test_channels_of_a_few_large_images_are_shared_among_blocks(monkeypatch):
+    monkeypatch.setattr(kernels, "multiprocessors", lambda device: 132)
+    x = on_device(values((1, 3, 32, 1024), np.float32, shift=2.0))
+    moments, parts = norm._over_channels("channel_moments", 3, (x,), None)
+    assert parts == 8
+    assert (moments[..., 0].get() == 4096).all()
 
 
 @pytest.mark.parametrize("skip", [0, 1, 2])
