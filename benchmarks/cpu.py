@@ -53,7 +53,7 @@ def _time_workload(workload: str, peers: list[str], options: argparse.Namespace)
         for r in range(options.rounds):
             shift = r % len(workers)
             for worker in workers[shift:] + workers[:shift]:
-                time.sleep(0.02)  # lets the threads of the one before stop spinning
+                time.sleep(0.05)  # lets the threads of the one before stop spinning; OpenBLAS takes 30 ms
                 times = worker.ask(do="run", steps=steps[worker.name])["times"]
                 rounds[worker.name].append(statistics.median(times))
         peaks = {}

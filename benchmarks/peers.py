@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .workloads import CHAIN, LENET_BATCH, MLPS
+from .workloads import CHAIN, LENET_BATCH, MLPS, RATE
 from .workloads import TransformerSizes as Sizes
 
 Step = Callable[[], Any]
@@ -83,7 +83,7 @@ class TorchLike(Peer):
         lib = self.lib
         model = model.to(self.device)
         inputs, targets = lib.from_numpy(x).to(self.device), lib.from_numpy(y).to(self.device)
-        optimizer = lib.optim.Adam(model.parameters(), lr=1e-3, **self.adam_options)
+        optimizer = lib.optim.Adam(model.parameters(), lr=RATE, **self.adam_options)
         loss_function = lib.nn.CrossEntropyLoss()
         forward = self._forward(lambda inputs, targets: loss_function(model(inputs), targets))
 
@@ -215,7 +215,7 @@ class Jax(Peer):
             t = t + 1
             m = [0.9 * a + 0.1 * g for a, g in zip(m, grads, strict=True)]
             v = [0.999 * a + 0.001 * g * g for a, g in zip(v, grads, strict=True)]
-            rate = 1e-3 / (1 - 0.9**t)
+            rate = RATE / (1 - 0.9**t)
             scale = jnp.sqrt(1 - 0.999**t)
             params = [p - rate * a / (jnp.sqrt(b) / scale + 1e-8) for p, a, b in zip(params, m, v, strict=True)]
             return params, m, v, t
@@ -336,7 +336,7 @@ class Autograd(Peer):
             for p, g, a, b in zip(params, grads, m, v, strict=True):
                 a += 0.1 * (g - a)
                 b += 0.001 * (g * g - b)
-                p -= 1e-3 / (1 - 0.9**t) * a / (np.sqrt(b) / np.sqrt(1 - 0.999**t) + 1e-8)
+                p -= RATE / (1 - 0.9**t) * a / (np.sqrt(b) / np.sqrt(1 - 0.999**t) + 1e-8)
 
         return step
 
@@ -370,7 +370,7 @@ class PyDyNet(Peer):
     def _trainer(self, model: Any, x: np.ndarray, y: np.ndarray) -> Step:
         lib = self.lib
         inputs = lib.Tensor(x, dtype=np.float32)
-        optimizer = lib.optim.Adam(list(model.parameters()), lr=1e-3)
+        optimizer = lib.optim.Adam(list(model.parameters()), lr=RATE)
 
         def step() -> None:
             optimizer.zero_grad()

@@ -16,6 +16,9 @@ MLPS = {
     "mlp-large": ((784, 1024, 1024, 1024, 10), 512),
 }
 LENET_BATCH = 128
+RATE = 1e-6
+"""Adam's learning rate.  One that learns the only batch by heart makes gradients of denormal numbers, which take
+processors a hundred times as long: the length of the run would be measured."""
 CHAIN = 10_000
 
 WORKLOADS = {

@@ -1,5 +1,9 @@
 """What the CPU does with large arrays: parts that stay in cache, masks as bits, sums in groups; and no warnings."""
 
+import threading
+import time
+import weakref
+
 import numpy as np
 import pytest
 from helpers import close, gradients, recorded
@@ -97,30 +101,147 @@ def two_threads():
     gg.set_num_threads(before)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(300, 500, 200), (200, 500, 300), (17, 1024, 1024)])
-def test_a_product_has_the_same_bits_whether_its_parts_run_side_by_side_or_not(shape, dtype, two_threads):
+@pytest.fixture
+def watch(monkeypatch):
+    watch = blas._Watch()
+    watch._trials = 0
+    monkeypatch.setattr(blas, "_watch", watch)
+    return watch
+
+
+def _operands(shape, dtype, layout):
     m, k, n = shape
-    assert blas._MIDDLE <= m * k * n < blas._LARGE
     draw = np.random.default_rng(0)
-    a, b = draw.standard_normal((m, k)).astype(dtype), draw.standard_normal((n, k)).astype(dtype).T
+    a, b = draw.standard_normal((m, k)).astype(dtype), draw.standard_normal((k, n)).astype(dtype)
+    if layout == "turned":
+        return np.asfortranarray(a), np.asfortranarray(b)
+    if layout == "gaps":
+        a, b = np.pad(a, ((0, 0), (0, 3)))[:, :k], np.asfortranarray(np.pad(b, ((0, 5), (0, 0))))[:k]
+    return a, b
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["plain", "turned", "gaps"])
+@pytest.mark.parametrize("shape", [(300, 500, 200), (200, 500, 301), (17, 1024, 1024), (1001, 16, 1100)])
+@pytest.mark.parametrize("threads", [2, 4])
+def test_a_product_has_the_same_bits_in_several_threads_as_in_one(shape, dtype, layout, threads, two_threads, watch):
+    gg.set_num_threads(threads)
+    a, b = _operands(shape, dtype, layout)
+    assert a.shape[0] * b.size >= blas._MIDDLE
+    if blas._library().batch:
+        assert blas._plan(a.dtype, threads, (a.shape, a.strides), (b.shape, b.strides)) is not None
     together = blas.matmul(np, a, b)
-    with cpu._busy:  # as if another thread had the workers
-        one_by_one = blas.matmul(np, a, b)
-    np.testing.assert_array_equal(together, one_by_one)
-    np.testing.assert_allclose(together, a.astype(np.float64) @ b, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
+    watch._until = np.inf
+    alone = blas.matmul(np, a, b)
+    np.testing.assert_array_equal(together, alone)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(together, exact, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
 
 
-@pytest.mark.parametrize(("size", "head"), [(100, 0), (100, 30), (17, 3), (3, 5), (0, 0)])
-@pytest.mark.parametrize("unit", [1, 8])
-def test_parts_cover_everything_once(size, head, unit, two_threads):
+@pytest.mark.parametrize("change", ["every other", "reversed", "bytes", "mixed", "unequal"])
+def test_a_product_that_cannot_be_cut_is_made_whole(change, two_threads, watch):
+    a, b = _operands((300, 500, 200), "float32", "plain")
+    exact = a.astype(np.float64) @ b
+    if change == "every other":
+        a = np.repeat(a, 2, axis=1)[:, ::2]
+    elif change == "reversed":
+        a, b = np.ascontiguousarray(a[:, ::-1])[:, ::-1], np.ascontiguousarray(b[::-1])[::-1]
+    elif change == "bytes":
+        a, b = a.astype(">f4"), b.astype(">f4")
+    elif change == "mixed":
+        b = b.astype(np.float64)
+    else:
+        with pytest.raises(ValueError, match="mismatch"):
+            blas.matmul(np, a, b[1:])
+        return
+    np.testing.assert_allclose(blas.matmul(np, a, b), exact, rtol=0, atol=1e-4)
+
+
+def test_one_thread_works_for_a_while_when_several_are_slower(two_threads, watch, monkeypatch):
+    now, used = [100.0], []
+    monkeypatch.setattr(blas, "perf_counter", lambda: now[0])
+    threads = [2]
+    library = blas._library()._replace(get_threads=lambda: threads[0], set_threads=lambda n: threads.__setitem__(0, n))
+    monkeypatch.setattr(blas, "_library", lambda: library)
+    watch._trials, busy = 2, False
+
+    def call():
+        used.append(threads[0])
+        now[0] += 0.010 if threads[0] == 1 else 0.030 if busy else 0.006
+
+    for _ in range(4):
+        watch.run(call, 1000)
+    assert used == [1, 1, 2, 2]
+    busy, rests = True, []
+    for _ in range(2000):
+        watch.run(call, 1000)
+        rests.append(watch._until - now[0])
+    tried = [k for k in range(2000) if used[4 + k] == 2]
+    assert tried[0] == 0
+    expected = [min(blas._PATIENCE * 2**k * (0.030 - 0.010), blas._LONGEST) for k in range(len(tried))]
+    np.testing.assert_allclose([rests[k] for k in tried], expected)
+    assert expected[-2:] == [blas._LONGEST] * 2
+    assert tried[1] == round(expected[0] / 0.010) + 1
+    now[0] += blas._LONGEST
+    busy = False
+    watch.run(call, 1000)
+    watch.run(call, 1000)
+    assert used[-2:] == [2, 2]
+    for _ in range(100):
+        watch.run(call, 1000)
+    assert watch._patience == blas._PATIENCE
+
+
+@pytest.mark.parametrize("size", [100, 17, 3, 0])
+def test_parts_cover_everything_once(size, two_threads):
     seen = np.zeros(size, int)
 
     def task(start, stop):
         seen[start:stop] += 1
 
-    cpu.parallel(task, size, 4, head, unit)
+    cpu.parallel(task, size, 4)
     assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_an_error_in_a_part_is_raised_when_no_part_runs_any_more(which, two_threads):
+    begun, running = threading.Barrier(2), []
+
+    def task(start, stop):
+        running.append(start)
+        begun.wait(10)
+        if (start == 0) == (which == "first"):
+            running.remove(start)
+            raise KeyError(which)
+        time.sleep(0.05)
+        running.remove(start)
+
+    with pytest.raises(KeyError, match=which):
+        cpu.parallel(task, 8, 4)
+    assert not running
+    seen = []
+    cpu.parallel(lambda start, stop: seen.append((start, stop)), 8, 4)
+    assert sorted(seen) == [(0, 4), (4, 8)]
+
+
+def test_what_a_late_worker_has_not_begun_is_done_without_it(two_threads):
+    cpu.parallel(lambda start, stop: None, 8, 4)
+    wake = threading.Event()
+    cpu._workers[0].tasks.put(wake.wait)
+    array = np.ones(8)
+    kept = weakref.ref(array)
+    threads = []
+
+    def task(start, stop, array=array):
+        threads.append(threading.current_thread())
+        array[start:stop] += 1
+
+    cpu.parallel(task, 8, 4)
+    assert threads == [threading.current_thread()] * 2
+    assert (array == 2).all()
+    del task, array
+    assert kept() is None
+    wake.set()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -3,19 +3,22 @@
 OpenBLAS wakes all its threads for products that take a tenth of a millisecond.  Where
 another process wants a core too, they then wait for each other for whole time slices: a
 product of 6 million multiplications was measured to take 20 ms instead of 0.2.  Small
-products therefore run in the calling thread, middling ones in halves in threads of our
-own, which wait asleep.  How a product is cut follows from its shape alone, since the last
-bits of the sums depend on it.
+products therefore run in the calling thread.  Larger ones are cut into parts, one for each
+thread, and handed to OpenBLAS as a batch, whose bits are the same in any number of threads:
+so they can run in one for a while whenever several turn out to be slower.  How a product is
+cut follows from its shape and the number of threads to use, never from how busy the machine is.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import threading
 from collections.abc import Callable
 from ctypes import addressof
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -24,17 +27,22 @@ import numpy as np
 from . import cpu, gemm
 
 _SMALL = 1 << 17  # multiplications up to which OpenBLAS itself uses one thread
-_MIDDLE = 1 << 24  # multiplications from which a product is worth waking a thread of our own
-_WAKING = 1 << 21  # multiplications done while it wakes
-_LARGE = 1 << 26  # multiplications from which it is left to OpenBLAS's threads, which share what they pack
+_MIDDLE = 1 << 24  # multiplications from which a product is shared between OpenBLAS's threads
+_LARGE = 1 << 26  # multiplications from which OpenBLAS shares what cannot be cut here
+_PART = 1 << 21  # multiplications in a part at least; OpenBLAS 0.3.31 crashes in batches of parts below 10**6
+_TILE = 16  # rows or columns in the tiles of OpenBLAS's kernels
+_PATIENCE = 20.0  # what several threads have lost is waited for so often before they are tried again; longer
+_LONGEST = 2.0  # each time they lose again, up to so many seconds
+_ROWS_FIRST, _STRAIGHT, _TURNED = 101, 111, 112  # CBLAS's numbers
 _start = ctypes.c_char.from_buffer
-_CUT = 16  # rows or columns in the tiles of OpenBLAS's kernels
 
 
 class _Library(NamedTuple):
     get_threads: Callable[[], int]
     set_threads: Callable[[int], None]
+    integer: type[ctypes.c_int] | type[ctypes.c_int64]
     axpby: dict[str, Callable[..., None]]  # by the character of the dtype
+    batch: dict[str, Callable[..., None]]
 
 
 @functools.cache
@@ -48,21 +56,24 @@ def _library() -> _Library:
         except OSError:
             continue
         for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
-            get, set_, *axpby = (
-                getattr(library, f"{prefix}{name}{suffix}", None)
-                for name in ("openblas_get_num_threads", "openblas_set_num_threads", "cblas_saxpby", "cblas_daxpby")
+            get, set_ = (
+                getattr(library, f"{prefix}openblas_{name}_num_threads{suffix}", None) for name in ("get", "set")
             )
             if get is None or set_ is None:
                 continue
             index = ctypes.c_int64 if suffix else ctypes.c_int
-            functions: dict[str, Callable[..., None]] = {}
-            for number, function in zip((ctypes.c_float, ctypes.c_double), axpby, strict=True):
-                if function is not None:
-                    function.argtypes = [index, number, ctypes.c_void_p, index, number, ctypes.c_void_p, index]
-                    function.restype = None
-                    functions[np.dtype(number).char] = function
-            return _Library(get, set_, functions)
-    return _Library(lambda: 1, lambda count: None, {})
+            found = _Library(get, set_, index, {}, {})
+            for number, letter in ((ctypes.c_float, "s"), (ctypes.c_double, "d")):
+                for functions, name, arguments in (
+                    (found.axpby, "axpby", [index, number, ctypes.c_void_p, index, number, ctypes.c_void_p, index]),
+                    (found.batch, "gemm_batch", [ctypes.c_int, *[ctypes.c_void_p] * 13, index, ctypes.c_void_p]),
+                ):
+                    function = getattr(library, f"{prefix}cblas_{letter}{name}{suffix}", None)
+                    if function is not None:
+                        function.argtypes, function.restype = arguments, None
+                        functions[np.dtype(number).char] = function
+            return found
+    return _Library(lambda: 1, lambda count: None, ctypes.c_int, {}, {})
 
 
 class _OneThread:
@@ -72,6 +83,11 @@ class _OneThread:
         self._lock = threading.Lock()
         self._inside = 0
         self._before = 1
+
+    @property
+    def others(self) -> int:
+        """How many threads BLAS uses outside of such blocks."""
+        return self._before if self._inside else _library().get_threads()
 
     def __enter__(self) -> None:
         with self._lock:
@@ -94,25 +110,148 @@ class _OneThread:
 one_thread = _OneThread()
 
 
+class _Watch:
+    """Runs what OpenBLAS does in several threads; in one while others on the machine make several the slower way."""
+
+    def __init__(self) -> None:
+        self._trials = 3
+        self._pace = math.inf  # the least number of seconds for a unit of work in one thread
+        self._until = 0.0
+        self._patience = _PATIENCE
+
+    def run(self, call: Callable[[], None], work: int) -> None:
+        """``call()``, which does so much work."""
+        begin = perf_counter()
+        if self._trials or begin < self._until:
+            with one_thread:
+                call()
+            self._trials = max(0, self._trials - 1)
+            self._pace = min(self._pace, (perf_counter() - begin) / work)
+            return
+        call()
+        took, alone = perf_counter() - begin, self._pace * work
+        # One thread may be as slow as this for its own reasons: an awkward shape, a processor that slows down.
+        if took > 2 * alone:
+            rest = min(self._patience * (took - alone), _LONGEST)
+            self._until = begin + took + rest
+            self._patience *= 2 if rest < _LONGEST else 1
+        else:
+            self._patience = max(0.9 * self._patience, _PATIENCE)
+
+
+_watch = _Watch()
+
+Pair = tuple[int, int]
+Layout = tuple[bool, int]
+"""Whether a matrix lies column by column, and the elements from one row (or column) to the next."""
+
+
+def _layout(shape: Pair, strides: Pair, size: int) -> Layout | None:
+    """How a matrix with elements of so many bytes lies in memory; None where BLAS cannot read it."""
+    (rows, columns), (down, right) = shape, strides
+    for turned, near, far, length in ((False, right, down, columns), (True, down, right, rows)):
+        if near == size and far >= length * size and far % size == 0:
+            return turned, far // size
+    return None
+
+
+def _ranges(size: int, parts: int) -> list[tuple[int, int]]:
+    """At most so many equal parts of ``range(size)``, cut at the edges of the kernels' tiles."""
+    step = -(-size // (parts * _TILE)) * _TILE
+    return [(start, min(size, start + step)) for start in range(0, size, step)]
+
+
+class _Plan:
+    """A product of one shape and layout, cut for several threads: a batch of products for OpenBLAS.
+
+    Args:
+        function: OpenBLAS's for batches.
+        sizes: rows of the left operand, what is summed over, columns of the right operand.
+        dtype: of the elements.
+        layouts: of the operands; the result lies row by row.
+        cut: the numbers of parts of the rows and of the columns.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., None],
+        sizes: tuple[int, int, int],
+        dtype: np.dtype,
+        layouts: tuple[Layout, Layout],
+        cut: Pair,
+    ) -> None:
+        rows, inner, columns = sizes
+        (a_turned, a_lead), (b_turned, b_lead) = layouts
+        parts = [(*row, *column) for row in _ranges(rows, cut[0]) for column in _ranges(columns, cut[1])]
+        count, size = len(parts), dtype.itemsize
+        number, index = np.ctypeslib.as_ctypes_type(dtype), _library().integer
+
+        def array(kind: Any, *values: Any) -> Any:
+            """One value for each part, or the same for all."""
+            return (kind * count)(*(values if len(values) == count else values * count))
+
+        self._function = function
+        self._work = rows * inner * columns * size
+        self._addresses = ctypes.c_void_p * count
+        self._offsets = (
+            [top * size * (1 if a_turned else a_lead) for top, _, _, _ in parts],
+            [left * size * (b_lead if b_turned else 1) for _, _, left, _ in parts],
+            [(top * columns + left) * size for top, _, left, _ in parts],
+        )
+        self._shapes = (
+            _ROWS_FIRST,
+            *(array(ctypes.c_int, _TURNED if turned else _STRAIGHT) for turned in (a_turned, b_turned)),
+            array(index, *[bottom - top for top, bottom, _, _ in parts]),
+            array(index, *[right - left for _, _, left, right in parts]),
+            array(index, inner),
+            array(number, 1),
+        )
+        self._leads = [array(index, lead) for lead in (a_lead, b_lead, columns)]
+        self._zero = array(number, 0)
+        self._groups = count, array(index, 1)
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``a @ b``."""
+        out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+        x, y, z = (
+            self._addresses(*[array.ctypes.data + offset for offset in offsets])
+            for array, offsets in zip((a, b, out), self._offsets, strict=True)
+        )
+        i, j, k = self._leads
+        _watch.run(lambda: self._function(*self._shapes, x, i, y, j, self._zero, z, k, *self._groups), self._work)
+        return out
+
+
+@functools.lru_cache(maxsize=512)
+def _plan(dtype: np.dtype, threads: int, a: tuple[Pair, Pair], b: tuple[Pair, Pair]) -> _Plan | None:
+    """How to make the product of operands of such ``(shape, strides)`` in parts; None where it cannot be."""
+    function = _library().batch.get(dtype.char)
+    (rows, inner), (height, columns) = a[0], b[0]
+    parts = min(threads, rows * inner * columns // _PART)
+    left, right = _layout(*a, dtype.itemsize), _layout(*b, dtype.itemsize)
+    if not function or not left or not right or parts < 2 or min(rows, columns) < _TILE or inner != height:
+        return None
+    # Each part reads as few rows and columns as can be.
+    cuts = [(n, parts // n) for n in range(1, parts + 1) if parts % n == 0]
+    cut = min(cuts, key=lambda cut: rows / cut[0] + columns / cut[1])
+    return _Plan(function, (rows, inner, columns), dtype, (left, right), cut)
+
+
 def matmul(xp: Any, a: Any, b: Any) -> Any:
     """``a @ b`` of raw arrays."""
     if xp is not np:
         return gemm.matmul(a, b)
-    if not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
+    if not b.ndim or (work := a.size * b.shape[-1]) <= _SMALL:
         return np.matmul(a, b)
-    with one_thread:
-        if work < _MIDDLE or a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
+    if work >= _MIDDLE:
+        if a.ndim == 2 == b.ndim and a.dtype == b.dtype and a.dtype.isnative:
+            plan = _plan(a.dtype, one_thread.others, (a.shape, a.strides), (b.shape, b.strides))
+            if plan is not None:
+                return plan(a, b)
+        if work >= _LARGE:
             return np.matmul(a, b)
-        rows, columns = a.shape[0], b.shape[1]
-        out = np.empty((rows, columns), a.dtype)
-        head = max(rows, columns) * _WAKING // work
-        if rows >= columns:
-            cpu.parallel(lambda start, stop: np.matmul(a[start:stop], b, out[start:stop]), rows, _CUT, head, _CUT)
-        else:
-            cpu.parallel(
-                lambda start, stop: np.matmul(a, b[:, start:stop], out[:, start:stop]), columns, _CUT, head, _CUT
-            )
-        return out
+    with one_thread:
+        return np.matmul(a, b)
 
 
 def product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -52,24 +52,19 @@ def empty(size: int, dtype: Any) -> np.ndarray:
 
 
 class _Worker(threading.Thread):
-    """A thread that runs what it is handed, one function at a time."""
+    """A thread that runs the functions it is handed, which raise nothing, one at a time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="gpugrad-worker")
-        self.tasks: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self.tasks: SimpleQueue[Callable[[], Any]] = SimpleQueue()
         self.start()
 
     def run(self) -> None:
         hush()
         while True:
-            task, done = self.tasks.get()
-            try:
-                task()
-            except BaseException as error:
-                done.put(error)
-            else:
-                done.put(None)
-            del task, done
+            task = self.tasks.get()
+            task()
+            del task
 
 
 def _usable_cores() -> int:
@@ -111,44 +106,69 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK, head: int = 0, unit: int = 1) -> None:
+def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> None:
     """Call ``task(start, stop)`` on equal parts of ``range(size)``, none smaller than ``least``, side by side.
 
-    The parts depend on nothing but the arguments and the number of threads; where the
-    workers are taken (by another thread, or by a task that calls this again), they run
-    one after the other.
+    The parts depend on nothing but the arguments and the number of threads.  Each thread takes
+    the next one that nobody has begun, so a worker that wakes up too late has none left.  Where
+    the workers are taken (by another thread, or by a task that calls this again), the parts are
+    done one after the other.
 
     Args:
         task: does a part of the work.
         size, least: how much there is, and how much is worth waking a thread for.
-        head: by how much the calling thread's part is larger, since the others have to wake up first.
-        unit: all parts but the last are multiples of this.
     """
-    parts = min(_count, (size - head) // least)
+    parts = min(_count, size // least)
     if parts < 2:
         task(0, size)
         return
-    step = -(-(size - head) // (parts * unit)) * unit
-    first = min(size, -(-head // unit) * unit + step)
-    ranges = [(0, first), *((start, min(size, start + step)) for start in range(first, size, step))]
+    step = -(-size // parts)
+    ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
     if not _busy.acquire(blocking=False):
         for start, stop in ranges:
             task(start, stop)
         return
+    left, work = deque(ranges), [task]
+    lock = threading.Lock()
+    running = 0  # parts that the workers have begun
+    ended: SimpleQueue[None] = SimpleQueue()
+    failures: list[BaseException] = []
+
+    def help_out() -> None:
+        nonlocal running
+        while True:
+            with lock:
+                if not left:
+                    return
+                start, stop = left.popleft()
+                running += 1
+            try:
+                work[0](start, stop)
+            except BaseException as error:
+                failures.append(error)
+            with lock:
+                running -= 1
+            ended.put(None)
+
     try:
         while len(_workers) < len(ranges) - 1:
             _workers.append(_Worker())
-        done: SimpleQueue[BaseException | None] = SimpleQueue()
-        for worker, (start, stop) in zip(_workers, ranges[1:], strict=False):
-            worker.tasks.put((partial(task, start, stop), done))
-        failure: BaseException | None = None
+        for worker in _workers[: len(ranges) - 1]:
+            worker.tasks.put(help_out)
         try:
-            task(*ranges[0])
-        except BaseException as error:
-            failure = error
-        for _ in ranges[1:]:
-            failure = done.get() or failure
+            while True:
+                with lock:
+                    if not left:
+                        break
+                    start, stop = left.popleft()
+                task(start, stop)
+        finally:
+            with lock:
+                left.clear()
+            while running:
+                ended.get()
+            work.clear()  # a worker that comes too late would keep alive what it refers to
     finally:
         _busy.release()
-    if failure is not None:
-        raise failure
+    if failures:
+        raise failures[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .core import REGISTRY, public
-from .elementwise import blockwise, select
+from .elementwise import blockwise, select, where_positive
 from .pointwise import elementwise, unary
 
 
@@ -19,7 +19,7 @@ def relu(xp, input, /):
     return xp.maximum(input, 0)
 
 
-relu.rules(input=blockwise(lambda F, g, out: F.keep(g, ~(out <= 0))))
+relu.rules(input=lambda F, g, out: where_positive(F, g, out))
 
 
 @elementwise(samples=unary(), promotes="float")

@@ -36,13 +36,14 @@ def zero(F: Any, g: Any) -> Any:
     return F.constant(module_of(array).zeros(array.shape, array.dtype))
 
 
-def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
+def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0, fills: bool = False) -> Any:
     """``function(*values)`` on parts of large NumPy arrays that stay in cache while it makes its passes over them.
 
     Args:
         function: gives an array of the shape and dtype of its first argument, element by element or row by row.
         values: arrays of one shape, and anything else, which goes with each part as it is.
         row: how many elements have to stay together; the parts have such rows then, else they are flat.
+        fills: the function takes ``out``, an array to write its result to, which saves copying that.
     """
     first = values[0]
     if first.__class__ is not np.ndarray or first.size < cpu.WHOLE:
@@ -61,7 +62,11 @@ def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
     def task(start: int, stop: int) -> None:
         for i in range(start, stop, step):
             part = slice(i, min(i + step, stop))
-            rows[part] = function(*[v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)])
+            given = [v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)]
+            if fills:
+                function(*given, out=rows[part])
+            else:
+                rows[part] = function(*given)
 
     cpu.parallel(task, len(rows), step)
     return out
@@ -122,10 +127,35 @@ def _select_on_device(xp: Any, mask: Any, first: Any, second: Any) -> Any:
     return xp.where(mask, *bits).view(dtype)
 
 
-def _keep(input: Any, mask: Any) -> Any:
-    bits = _bits(mask, input.dtype)
-    target = bits if isinstance(bits, np.ndarray) and bits.shape == input.shape else None
-    return np.bitwise_and(bits, input.view(bits.dtype), out=target).view(input.dtype)
+def _masked(input: Any, mask: Any, out: Any) -> Any:
+    """``input`` where the int8 ``mask`` has all bits set, 0 where it has none."""
+    if out is None:
+        out = np.empty(np.broadcast_shapes(input.shape, mask.shape), input.dtype)
+    kind = f"i{input.dtype.itemsize}"
+    bits = out.view(kind)
+    bits[...] = mask
+    np.bitwise_and(bits, input.view(kind), out=bits)
+    return out
+
+
+def _keep(input: Any, mask: Any, out: Any = None) -> Any:
+    return _masked(input, np.negative(mask.view(np.int8)), out)
+
+
+def _where_positive(input: Any, other: Any, out: Any = None) -> Any:
+    mask = (other <= 0).view(np.int8)
+    mask -= 1
+    return _masked(input, mask, out)
+
+
+def where_positive(F: Any, input: Any, other: Any) -> Any:
+    """``input`` where ``other`` is above 0 or NaN, else 0; of one shape."""
+    if input.__class__ is np.ndarray and input.size > BRANCHES:
+        return in_blocks(_where_positive, input, other, fills=True)
+    return _kept_where_positive(F, input, other)
+
+
+_kept_where_positive = blockwise(lambda F, input, other: F.keep(input, ~(other <= 0)))
 
 
 @op(samples=lambda t: [(t(2, 3), t.bools(2, 3)), (t(2, 3), t.bools(3))], torch=None)
@@ -133,7 +163,7 @@ def keep(xp, input, mask, /):
     """``input`` where ``mask`` is true, else 0: exact for inf and NaN, which a product is not."""
     if xp is not np or mask.size <= BRANCHES:
         return select(xp, mask, input, input.dtype.type(0))
-    return in_blocks(_keep, input, mask)
+    return in_blocks(_keep, input, mask, fills=True)
 
 
 keep.rules(input=lambda F, g, mask: F.keep(g, mask))

@@ -14,6 +14,9 @@ from .reduction import total
 from .softmax import _row_product_sum
 from .windows import working_dtype
 
+_FEW = 64
+"""Classes up to which NumPy's passes are quicker over a matrix that lies class by class than along its short rows."""
+
 # Classes: losses whose target says which class is right, one for each row of (N, C, ...).
 
 
@@ -24,6 +27,13 @@ def _places(xp: Any, index: Any, classes: int) -> Any:
     if rest == 1:
         return xp.arange(batch) * classes + index.reshape(-1)
     return xp.arange(batch)[:, None] * (classes * rest) + index.reshape(batch, rest) * rest + xp.arange(rest)
+
+
+def _at_classes(xp: Any, array: Any, index: Any) -> tuple[Any, Any]:
+    """The memory of an (N, C, ...) in one dimension, and where in it the classes ``index`` (N, ...) lie."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1), _places(xp, index, array.shape[1])
+    return array.T.reshape(-1), index * len(index) + xp.arange(len(index))
 
 
 def _choice(
@@ -110,9 +120,16 @@ def cross_entropy(xp, input, target, weight, /, ignore_index, reduction, label_s
     dtype = working_dtype(input.dtype)
     index, factors, share, counted = _choice(xp, target, weight, input.shape[1], ignore_index, reduction, dtype)
     wide = input.astype(dtype, copy=False)
+    if xp is np and wide.ndim == 2 and wide.shape[1] <= _FEW:
+        shifted = xp.empty(wide.shape[::-1], dtype).T
+        shifted[...] = wide
+        wide = shifted
+    else:
+        shifted = xp.empty(wide.shape, dtype)
     highest = xp.max(wide, axis=1, keepdims=True) if wide.size else 0
-    shifted = xp.subtract(wide, highest, out=xp.empty(wide.shape, dtype))
-    values = shifted.reshape(-1).take(_places(xp, index, input.shape[1])).reshape(index.shape)
+    xp.subtract(wide, highest, out=shifted)
+    memory, places = _at_classes(xp, shifted, index)
+    values = memory.take(places).reshape(index.shape)
     if label_smoothing:
         classes = xp.ones(input.shape[1], dtype) if weight is None else weight.astype(dtype, copy=False)
         rest = total(xp, shifted if weight is None else shifted * _over_classes(classes, shifted), (1,), False)
@@ -273,13 +290,14 @@ def _beside(array: Any) -> tuple[int, ...]:
 )
 def class_gradient(xp, input, scale, rows, index, /):
     # Each row times its scale, less ``rows`` at its class.
-    return _sloped(xp, input, scale, rows, index, xp.empty(input.shape, input.dtype))
+    by_class = input.ndim == 2 and input.flags.f_contiguous
+    return _sloped(xp, input, scale, rows, index, xp.empty(input.shape, input.dtype, order="F" if by_class else "C"))
 
 
 def _sloped(xp: Any, input: Any, scale: Any, rows: Any, index: Any, out: Any) -> Any:
     xp.multiply(input, scale.reshape(_beside(scale)), out=out)
-    places = _places(xp, index, input.shape[1])
-    out.reshape(-1)[places] -= rows.reshape(places.shape) if rows.shape == index.shape else rows
+    memory, places = _at_classes(xp, out, index)
+    memory[places] -= rows.reshape(places.shape) if rows.shape == index.shape else rows
     return out
 
 
