@@ -500,10 +500,11 @@ __global__ void __launch_bounds__(G, 1024 / G)
                             const wide<T>* __restrict__ weights, wide<T> smoothing, wide<T> scale,
                             wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 columns) {
     typedef wide<T> A;
-    constexpr int N = sizeof(T) == 2 ? 1 : 2;
+    constexpr int N = sizeof(T) == 4 ? 2 : 1;
     input += blockIdx.x * columns;
     target += blockIdx.x * columns;
     gradient = gradient ? gradient + blockIdx.x * columns : gradient;
+    const Exponentials<T, false> e = exponentials_of_long<false, V, G>(input, columns);
     const Shares<T> share(weights, smoothing, columns);
     A all = 0, rest = 0;
     for (i64 start = 0; start < columns; start += N * G * V) {
@@ -513,25 +514,23 @@ __global__ void __launch_bounds__(G, 1024 / G)
         part.each(length, [&](A t, int k, int i) { all += share(t, start + part.column(k) + i); });
     }
     all = across<G>(all, Plus());
-    const Exponentials<T, false> e = exponentials_of_long<false, V, G>(input, columns);
-    const A by = is_divided_later<T> ? A(1) : scale, factor = quotient(all * by, e.sum);
+    const A by = is_divided_later<T> ? A(1) : scale, factor = quotient(all * by, e.sum), largest = e.largest;
+    all *= log(e.sum);
     for (i64 start = (columns - 1) / (N * G * V) * (N * G * V); start >= 0; start -= N * G * V) {
         const int length = (int)(columns - start < N * G * V ? columns - start : N * G * V);
         Row<T, V, N, G> part, chances;
         part.read(input + start, length);
         chances.read(target + start, length);
-        chances.each(length, [&](A t, int k, int i) {
-            rest += share(t, start + part.column(k) + i) * ((A)part.pack[k].value[i] - e.largest);
-        });
-        if (gradient) {
-            part.write(gradient + start, length, [&](A x, int k, int i) {
-                return exponential<T>(x - e.largest) * factor
-                     - share((A)chances.pack[k].value[i], start + part.column(k) + i) * by;
-            });
-        }
+        const auto slope = [&](A x, int k, int i) {
+            const A p = share((A)chances.pack[k].value[i], start + part.column(k) + i);
+            rest += p * (x - largest);
+            return exponential<T>(x - largest) * factor - p * by;
+        };
+        if (gradient) part.write(gradient + start, length, slope);
+        else part.each(length, slope);
     }
     rest = across<G>(rest, Plus());
-    if (threadIdx.x == 0) losses[blockIdx.x] = (all * log(e.sum) - rest) * scale;
+    if (threadIdx.x == 0) losses[blockIdx.x] = (all - rest) * scale;
 }
 
 // Of (N, C, length), shared among threads as by cross_entropy_columns.
