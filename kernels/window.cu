@@ -144,6 +144,17 @@ struct Cover {
 };
 #define COVER(a, element) Cover(element, a##_out, a##_kernel, a##_stride, a##_padding)
 
+// 1 over a whole number; in double precision by Newton's method, since its quotient is a call that takes registers.
+template <class A>
+__device__ __forceinline__ A reciprocal(A number) {
+    A found = quotient(1.0f, (float)number);
+    if (sizeof(A) == 8) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) found *= 2 - number * found;
+    }
+    return found;
+}
+
 // The mean of each window: its sum times `scale`, or divided by its own size if that is 0.
 template <class T>
 __global__ void __launch_bounds__(256, 4)
@@ -164,7 +175,7 @@ __global__ void __launch_bounds__(256, 4)
             for (int k = w.first; k < w.last; ++k) sum += (A)row[k];
         }
     }
-    out[at] = (T)(scale != 0 ? sum * scale : quotient(sum, (A)d.divisor * h.divisor * w.divisor));
+    out[at] = (T)(sum * (scale != 0 ? scale : reciprocal((A)d.divisor * h.divisor * w.divisor)));
 }
 
 // Each element shared out over its window. A thread makes V neighbours of the result.
@@ -189,7 +200,7 @@ __global__ void __launch_bounds__(256, 4)
             for (int v = 0; v < V; ++v) {
                 const Cover w = COVER(w, column + v);
                 for (int k = w.first; k < w.last; ++k) {
-                    sum[v] += scale != 0 ? (A)row[k] * scale : quotient((A)row[k], area * EXTENT(w, k).divisor);
+                    sum[v] += (A)row[k] * (scale != 0 ? scale : reciprocal(area * EXTENT(w, k).divisor));
                 }
             }
         }
