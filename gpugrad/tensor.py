@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backend, engine
-from .backend import beside, cuda, device, device_of, dtypes, module_of
+from .backend import beside, cuda, device, device_of, dtypes, module_of, streams
 from .backend.quiet import hush, unhush
 from .engine import modes
 from .ops import METHODS, core
@@ -222,6 +222,13 @@ class Tensor:
     def data_ptr(self) -> int:
         """The address of the first element."""
         return self._data.ctypes.data if isinstance(self._data, np.ndarray) else self._data.data.ptr
+
+    def record_stream(self, stream: streams.Stream) -> None:
+        """Note that a stream works with this memory, which was allocated on another.
+
+        When it is freed, nothing else gets it before the stream has done all it was given till then.
+        """
+        streams.lend(self._data, stream)
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in C order without gaps."""

@@ -46,34 +46,50 @@ extern "C" __global__ void __launch_bounds__(256) sort_count(const u32* __restri
     counts[(i64)threadIdx.x * gridDim.x + blockIdx.x] = found[threadIdx.x];
 }
 
-// Each number becomes the sum of those before it. One block.
-extern "C" __global__ void __launch_bounds__(1024) sort_scan(u32* __restrict__ counts, i64 size) {
-    __shared__ u32 sums[1024];
-    const i64 each = (size + 1023) / 1024, start = threadIdx.x * each;
-    const i64 stop = start + each < size ? start + each : size;
-    u32 mine = 0;
-    for (i64 at = start; at < stop; ++at) mine += counts[at];
-    sums[threadIdx.x] = mine;
+// The sum of what the threads before this one of a block of 256 have, and of all of them.
+__device__ __forceinline__ u32 sum_before(u32 mine, u32& all) {
+    __shared__ u32 sums[WARPS];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    u32 sum = mine;
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+        const u32 other = __shfl_up_sync(0xffffffffu, sum, step);
+        if (lane >= step) sum += other;
+    }
+    if (lane == 31) sums[warp] = sum;
     __syncthreads();
-    for (int step = 1; step < 1024; step *= 2) {
-        const u32 before = (int)threadIdx.x >= step ? sums[threadIdx.x - step] : 0;
-        __syncthreads();
-        sums[threadIdx.x] += before;
-        __syncthreads();
+    u32 before = sum - mine;
+    all = 0;
+#pragma unroll
+    for (int k = 0; k < WARPS; ++k) {
+        if (k < warp) before += sums[k];
+        all += sums[k];
     }
-    u32 total = sums[threadIdx.x] - mine;
-    for (i64 at = start; at < stop; ++at) {
-        const u32 count = counts[at];
-        counts[at] = total;
-        total += count;
+    __syncthreads();
+    return before;
+}
+
+// Each count becomes the sum of those before it of the same digit, for which there is a block.
+extern "C" __global__ void __launch_bounds__(256) sort_scan(u32* __restrict__ counts, i64 tiles,
+                                                            u32* __restrict__ totals) {
+    counts += blockIdx.x * tiles;
+    u32 total = 0;
+    for (i64 start = 0; start < tiles; start += 256) {
+        const i64 at = start + threadIdx.x;
+        u32 all;
+        const u32 before = sum_before(at < tiles ? counts[at] : 0, all);
+        if (at < tiles) counts[at] = total + before;
+        total += all;
     }
+    if (threadIdx.x == 0) totals[blockIdx.x] = total;
 }
 
 // Moves keys and order to where the scanned counts say. A warp goes through its part of the tile 32 keys at a time;
 // lanes with equal digits find their rank among each other by a vote.
 extern "C" __global__ void __launch_bounds__(256)
     sort_move(const u32* __restrict__ keys, const u32* __restrict__ order, i64 size, int shift,
-              const u32* __restrict__ counts, u32* __restrict__ keys_out, u32* __restrict__ order_out) {
+              const u32* __restrict__ counts, const u32* __restrict__ totals, u32* __restrict__ keys_out,
+              u32* __restrict__ order_out) {
     __shared__ u32 next[WARPS][256];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int k = 0; k < WARPS; ++k) next[k][threadIdx.x] = 0;
@@ -83,7 +99,8 @@ extern "C" __global__ void __launch_bounds__(256)
         if (start + k < size) atomicAdd(&next[warp][keys[start + k] >> shift & 255], 1u);
     __syncthreads();
     // Thread d: where each warp's keys of digit d go.
-    u32 place = counts[(i64)threadIdx.x * gridDim.x + blockIdx.x];
+    u32 all;
+    u32 place = sum_before(totals[threadIdx.x], all) + counts[(i64)threadIdx.x * gridDim.x + blockIdx.x];
     for (int k = 0; k < WARPS; ++k) {
         const u32 count = next[k][threadIdx.x];
         next[k][threadIdx.x] = place;
@@ -209,26 +226,46 @@ __global__ void __launch_bounds__(256, 4)
     }
 }
 
-// The parts of places with rows in several tiles; the thread of the first tile combines them.
+// The parts of places with rows in several tiles are joined in rounds, so that however many rows are on one place, no
+// thread goes through more than `many` tiles. In a round each step-th tile has joined those up to the next such one.
+// Now the tiles at multiples of step * many do that with them, and the tile in which a place begins goes on to the
+// first of those; where the place ends before, it is done.
 template <class T, int V, class How>
 __global__ void __launch_bounds__(256)
-    join_tiles(const u32* __restrict__ keys, i64 size, const typename Total<T>::type* __restrict__ parts,
-               T* __restrict__ out, i64 count, u32 columns) {
+    join_tiles(const u32* __restrict__ keys, i64 size, typename Total<T>::type* __restrict__ parts, T* __restrict__ out,
+               i64 count, u32 columns, i64 step, i64 many) {
     typedef typename Total<T>::type A;
     const u32 packs = columns / V;
-    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, tile = at / packs, stop = (tile + 1) * RUN;
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x, tile = at / packs, start = tile * RUN, stop = start + RUN;
+    if (start >= size) return;
+    parts += at % packs * V;
+    A found[V];
+    // Joins what a place has in the tiles from `next` to `limit`; says whether it goes on there.
+    auto join = [&](i64 own, u32 key, i64 next, i64 limit) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) found[i] = parts[own * columns + i];
+        for (; next * RUN < size && keys[next * RUN] == key; next += step) {
+            if (next == limit) return true;
+#pragma unroll
+            for (int i = 0; i < V; ++i) found[i] = How::combine(found[i], parts[next * 2 * columns + i]);
+        }
+        return false;
+    };
+    const auto keep = [&](i64 own) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) parts[own * columns + i] = found[i];
+    };
+    if (tile && tile % (step * many) == 0 && keys[start] < count && keys[start - 1] == keys[start]) {
+        join(tile * 2, keys[start], tile + step, tile + step * many);
+        keep(tile * 2);
+    }
     if (stop >= size) return;
     const u32 key = keys[stop];
-    if (key >= count || keys[stop - 1] != key || (tile && keys[stop - RUN - 1] == key)) return;
-    const i64 column = at % packs * V;
-    A found[V];
-#pragma unroll
-    for (int i = 0; i < V; ++i) found[i] = parts[(tile * 2 + 1) * columns + column + i];
-    for (i64 next = tile + 1; next * RUN < size && keys[next * RUN] == key; ++next) {
-#pragma unroll
-        for (int i = 0; i < V; ++i) found[i] = How::combine(found[i], parts[next * 2 * columns + column + i]);
-    }
-    finish<V, How>(out + key * (i64)columns + column, found);
+    if (key >= count || keys[stop - 1] != key || (tile && keys[start - 1] == key)) return;
+    const i64 next = (tile + step) / step * step, limit = (next + step * many - 1) / (step * many) * (step * many);
+    if (next * RUN >= size || keys[next * RUN] != key) return;
+    if (join(tile * 2 + 1, key, next, limit)) keep(tile * 2 + 1);
+    else finish<V, How>(out + key * (i64)columns + at % packs * V, found);
 }
 
 // Rows picked by number in each of several arrays of `count` rows, a pack for each thread; NaN where there is no

@@ -359,21 +359,20 @@ struct Slopes {
     }
 };
 
-// Block (c, part) looks at channel c of every gridDim.y-th sample of (samples, channels, length), where the packs
-// of its samples follow each other in the order of threads.
+// The blocks (c, 0), (c, 1), ... look at channel c of (samples, channels, length), whose packs, one sample's after
+// the other's, follow each other in the order of their threads.
 template <int V, class What>
 __device__ __forceinline__ void over_channel(const What& what, const typename What::A* means,
                                              typename What::Found* parts, i64 samples, i64 channels, u32 length) {
     typename What::Found found;
-    const u32 packs = length / V;
-    const i64 channel = blockIdx.x, mine = (samples - blockIdx.y + gridDim.y - 1) / gridDim.y;
+    const u32 packs = length / V, first = blockIdx.y * 256 + threadIdx.x, step = gridDim.y * 256;
+    const i64 channel = blockIdx.x;
     const typename What::A mean = means ? means[channel] : 0;
-    u32 pack = threadIdx.x % packs;
-    i64 sample = threadIdx.x / packs;
-    const u32 over_packs = 256 % packs, over_samples = 256 / packs;
-    while (sample < mine) {
-        const i64 row = (blockIdx.y + sample * gridDim.y) * channels + channel;
-        what.template visit<V>(found, row * length + (i64)pack * V, mean);
+    u32 pack = first % packs;
+    i64 sample = first / packs;
+    const u32 over_packs = step % packs, over_samples = step / packs;
+    while (sample < samples) {
+        what.template visit<V>(found, (sample * channels + channel) * length + (i64)pack * V, mean);
         pack += over_packs;
         sample += over_samples;
         if (pack >= packs) pack -= packs, ++sample;

@@ -69,21 +69,22 @@ __global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     if (length && threadIdx.x % G == 0) out[at] = (Out)(all * (A)factor);
 }
 
-// A block of 32 x 8 threads reduces 32 V columns of some of the rows: gridDim.y blocks share the rows of a column.
-template <class T, class Out, class Combine, int V>
+// A block of 8 warps reduces L V columns of some of the rows: L neighbouring lanes take a row, so that a warp has 32 / L
+// of them at a time. gridDim.y blocks share the rows of a column.
+template <class T, class Out, class Combine, int V, int L>
 __global__ void __launch_bounds__(256)
     reduce_columns(const T* __restrict__ input, Out* __restrict__ out, i64 rows, i64 columns, double factor) {
     typedef wide<T> A;
-    constexpr int N = 4;
-    __shared__ A shared[8][32 * V];
-    const int lane = threadIdx.x % 32, line = threadIdx.x / 32;
-    const i64 column = ((i64)blockIdx.x * 32 + lane) * V, step = (i64)gridDim.y * 8;
+    constexpr int N = 4, lines = 256 / L;
+    __shared__ A shared[8][L * V];
+    const int lane = threadIdx.x % L, line = threadIdx.x / L;
+    const i64 column = ((i64)blockIdx.x * L + lane) * V, step = (i64)gridDim.y * lines;
     Combine combine;
     A found[V];
 #pragma unroll
     for (int i = 0; i < V; ++i) found[i] = Combine::template neutral<A>();
     if (column < columns) {
-        for (i64 row = (i64)blockIdx.y * 8 + line; row < rows; row += N * step) {
+        for (i64 row = (i64)blockIdx.y * lines + line; row < rows; row += N * step) {
             Pack<T, V> pack[N];
 #pragma unroll
             for (int k = 0; k < N; ++k)
@@ -98,10 +99,14 @@ __global__ void __launch_bounds__(256)
         }
     }
 #pragma unroll
-    for (int i = 0; i < V; ++i) shared[line][lane * V + i] = found[i];
+    for (int i = 0; i < V; ++i) {
+#pragma unroll
+        for (int offset = L; offset < 32; offset *= 2) found[i] = combine(found[i], exchanged(found[i], offset));
+        if (threadIdx.x % 32 < L) shared[threadIdx.x / 32][lane * V + i] = found[i];
+    }
     __syncthreads();
-    for (int k = threadIdx.x; k < 32 * V; k += 256) {
-        const i64 mine = (i64)blockIdx.x * 32 * V + k;
+    for (int k = threadIdx.x; k < L * V; k += 256) {
+        const i64 mine = (i64)blockIdx.x * L * V + k;
         if (mine >= columns) continue;
         A all = shared[0][k];
 #pragma unroll

@@ -321,6 +321,43 @@ __global__ void __launch_bounds__(G, 1024 / G)
     if (threadIdx.x == 0) losses[blockIdx.x] = choice.loss(e, choice.column < 0 ? A(0) : (A)input[choice.column], rest);
 }
 
+// What the threads of a block of 256 that share a place have found, combined: in the end it is in the first row of
+// each array, of `lanes` places.
+template <class T, int V>
+__device__ __forceinline__ void merge_shares(Exponentials<T, false> (&found)[V], wide<T> (&tops)[V][256],
+                                             wide<T> (&sums)[V][256], int thread, int lanes) {
+    const int share = thread / lanes, shares = 256 / lanes;
+    for (int near = shares; near; near /= 2) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            if (near < shares && share < near) {
+                Exponentials<T, false> other;
+                other.largest = tops[v][thread + near * lanes];
+                other.sum = sums[v][thread + near * lanes];
+                found[v] = Merge()(found[v], other);
+            }
+            if (share < near) {
+                tops[v][thread] = found[v].largest;
+                sums[v][thread] = found[v].sum;
+            }
+        }
+        __syncthreads();
+    }
+}
+
+template <int V, class A>
+__device__ __forceinline__ void add_shares(A (&found)[V], A (&totals)[V][256], int thread, int lanes) {
+    const int share = thread / lanes, shares = 256 / lanes;
+    for (int near = shares; near; near /= 2) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            if (near < shares && share < near) found[v] += totals[v][thread + near * lanes];
+            if (share < near) totals[v][thread] = found[v];
+        }
+        __syncthreads();
+    }
+}
+
 // The same for logits (N, C, length): the classes of one place lie `length` apart. A block of 256 threads works on
 // `lanes` times V neighbouring places, the classes of which are dealt out to 256 / lanes threads (a power of two), four
 // at a time. They are read twice, the second time mostly from the L1 or L2 cache.
@@ -360,22 +397,7 @@ __global__ void __launch_bounds__(256, 4)
                 if (first + u * shares < classes) found[v].add((A)pack[u].value[v]);
         }
     }
-    for (int near = shares; near; near /= 2) {
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-            if (near < shares && share < near) {
-                Exponentials<T, false> other;
-                other.largest = tops[v][thread + near * lanes];
-                other.sum = sums[v][thread + near * lanes];
-                found[v] = Merge()(found[v], other);
-            }
-            if (share < near) {
-                tops[v][thread] = found[v].largest;
-                sums[v][thread] = found[v].sum;
-            }
-        }
-        __syncthreads();
-    }
+    merge_shares(found, tops, sums, thread, lanes);
     A rest[V] = {};
     if ((SMOOTH || gradient) && share < classes) {
         for (int first = (classes - 1 - share) / (U * shares) * (U * shares) + share; first >= 0;
@@ -410,14 +432,7 @@ __global__ void __launch_bounds__(256, 4)
     }
     if (SMOOTH) {
         __shared__ A rests[V][256];
-        for (int near = shares; near; near /= 2) {
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                if (near < shares && share < near) rest[v] += rests[v][thread + near * lanes];
-                if (share < near) rests[v][thread] = rest[v];
-            }
-            __syncthreads();
-        }
+        add_shares(rest, rests, thread, lanes);
     }
     if (share == 0 && classes) {
 #pragma unroll
@@ -429,6 +444,180 @@ __global__ void __launch_bounds__(256, 4)
             const A logit = choice.column < 0 ? A(0) : (A)input[choice.column * length + v];
             losses[at + v] = choice.loss(e, logit, rest[v]);
         }
+    }
+}
+
+// Cross-entropy with a target that says how probable each class is: with shares p of the classes, the loss of a row is
+// sum(p) log(sum(exp(x))) - sum(p x), and the gradient of its logits sum(p) softmax(x) - p. Both come from one read of
+// logits and target where they fit into registers, from two otherwise. For float16 `scale` is left to be met later, as
+// above.
+template <class T>
+struct Shares {
+    typedef wide<T> A;
+    const A* weights;
+    A kept, even;
+    __device__ __forceinline__ Shares(const A* weights, A smoothing, int columns)
+        : weights(weights), kept(1 - smoothing), even(smoothing / columns) {}
+    __device__ __forceinline__ A operator()(A probability, i64 column) const {
+        const A share = probability * kept + even;
+        return weights ? share * weights[column] : share;
+    }
+};
+
+template <class T, int V, int N, int G>
+__global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
+    soft_cross_entropy(const T* __restrict__ input, const T* __restrict__ target, const wide<T>* __restrict__ weights,
+                       wide<T> smoothing, wide<T> scale, wide<T>* __restrict__ losses, T* __restrict__ gradient,
+                       i64 rows, int columns) {
+    typedef wide<T> A;
+    const i64 at = row_of_group<G>();
+    const int length = at < rows ? columns : 0;
+    Row<T, V, N, G> row, chances;
+    row.read(input + at * columns, length);
+    chances.read(target + at * columns, length);
+    const Shares<T> share(weights, smoothing, columns);
+    const Exponentials<T, false> e = exponentials<false>(row, length);
+    A all = 0, rest = 0;
+    chances.each(length, [&](A t, int k, int i) {
+        const A p = share(t, row.column(k) + i);
+        all += p;
+        rest += p * ((A)row.pack[k].value[i] - e.largest);
+    });
+    all = across<G>(all, Plus());
+    rest = across<G>(rest, Plus());
+    if (!length) return;
+    if (threadIdx.x % G == 0) losses[at] = (all * log(e.sum) - rest) * scale;
+    if (!gradient) return;
+    const A by = is_divided_later<T> ? A(1) : scale, factor = quotient(all * by, e.sum);
+    row.write(gradient + at * columns, length, [&](A x, int k, int i) {
+        return exponential<T>(x - e.largest) * factor - share((A)chances.pack[k].value[i], row.column(k) + i) * by;
+    });
+}
+
+template <class T, int V, int G>
+__global__ void __launch_bounds__(G, 1024 / G)
+    soft_cross_entropy_long(const T* __restrict__ input, const T* __restrict__ target,
+                            const wide<T>* __restrict__ weights, wide<T> smoothing, wide<T> scale,
+                            wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 columns) {
+    typedef wide<T> A;
+    constexpr int N = sizeof(T) == 4 ? 2 : 1;
+    input += blockIdx.x * columns;
+    target += blockIdx.x * columns;
+    gradient = gradient ? gradient + blockIdx.x * columns : gradient;
+    const Exponentials<T, false> e = exponentials_of_long<false, V, G>(input, columns);
+    const Shares<T> share(weights, smoothing, columns);
+    A all = 0, rest = 0;
+    for (i64 start = 0; start < columns; start += N * G * V) {
+        const int length = (int)(columns - start < N * G * V ? columns - start : N * G * V);
+        Row<T, V, N, G> part;
+        part.read(target + start, length);
+        part.each(length, [&](A t, int k, int i) { all += share(t, start + part.column(k) + i); });
+    }
+    all = across<G>(all, Plus());
+    const A by = is_divided_later<T> ? A(1) : scale, factor = quotient(all * by, e.sum), largest = e.largest;
+    all *= log(e.sum);
+    for (i64 start = (columns - 1) / (N * G * V) * (N * G * V); start >= 0; start -= N * G * V) {
+        const int length = (int)(columns - start < N * G * V ? columns - start : N * G * V);
+        Row<T, V, N, G> part, chances;
+        part.read(input + start, length);
+        chances.read(target + start, length);
+        const auto slope = [&](A x, int k, int i) {
+            const A p = share((A)chances.pack[k].value[i], start + part.column(k) + i);
+            rest += p * (x - largest);
+            return exponential<T>(x - largest) * factor - p * by;
+        };
+        if (gradient) part.write(gradient + start, length, slope);
+        else part.each(length, slope);
+    }
+    rest = across<G>(rest, Plus());
+    if (threadIdx.x == 0) losses[blockIdx.x] = (all - rest) * scale;
+}
+
+// Of (N, C, length), shared among threads as by cross_entropy_columns.
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    soft_cross_entropy_columns(const T* __restrict__ input, const T* __restrict__ target,
+                               const wide<T>* __restrict__ weights, wide<T> smoothing, wide<T> scale,
+                               wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 places, int columns,
+                               i64 length, int lanes) {
+    typedef wide<T> A;
+    constexpr int U = 4;
+    __shared__ A tops[V][256], sums[V][256], alls[V][256], rests[V][256];
+    const int thread = threadIdx.x, lane = thread % lanes, first = thread / lanes, step = 256 / lanes;
+    const i64 at = ((i64)blockIdx.x * lanes + lane) * V;
+    // Threads without a place take part in the barriers all the same.
+    const int classes = at < places ? columns : 0;
+    const i64 origin = at / length * columns * length + at % length;
+    input += origin;
+    target += origin;
+    gradient = gradient ? gradient + origin : gradient;
+    const Shares<T> share(weights, smoothing, columns);
+
+    Exponentials<T, false> found[V];
+    A all[V] = {};
+    for (int start = first; start < classes; start += U * step) {
+        Pack<T, V> x[U], t[U];
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+            if (start + u * step < classes) {
+                x[u] = load<V>(input + (start + u * step) * length);
+                t[u] = load<V>(target + (start + u * step) * length);
+            }
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            A largest = -infinity();
+#pragma unroll
+            for (int u = 0; u < U; ++u)
+                if (start + u * step < classes && (A)x[u].value[v] > largest) largest = (A)x[u].value[v];
+            found[v].raise(largest);
+#pragma unroll
+            for (int u = 0; u < U; ++u) {
+                if (start + u * step < classes) {
+                    found[v].add((A)x[u].value[v]);
+                    all[v] += share((A)t[u].value[v], start + u * step);
+                }
+            }
+        }
+    }
+    merge_shares(found, tops, sums, thread, lanes);
+    add_shares(all, alls, thread, lanes);
+    A rest[V] = {};
+    if (first < classes) {
+        const A by = is_divided_later<T> ? A(1) : scale;
+        for (int start = (classes - 1 - first) / (U * step) * (U * step) + first; start >= 0; start -= U * step) {
+            Pack<T, V> x[U], t[U];
+#pragma unroll
+            for (int u = 0; u < U; ++u) {
+                if (start + u * step < classes) {
+                    x[u] = load<V>(input + (start + u * step) * length);
+                    t[u] = load<V>(target + (start + u * step) * length);
+                }
+            }
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                const A largest = tops[v][lane], factor = quotient(alls[v][lane] * by, sums[v][lane]);
+#pragma unroll
+                for (int u = 0; u < U; ++u) {
+                    if (start + u * step < classes) {
+                        const A above = (A)x[u].value[v] - largest, p = share((A)t[u].value[v], start + u * step);
+                        rest[v] += p * above;
+                        x[u].value[v] = (T)(exponential<T>(above) * factor - p * by);
+                    }
+                }
+            }
+            if (gradient) {
+#pragma unroll
+                for (int u = 0; u < U; ++u)
+                    if (start + u * step < classes) store<V>(gradient + (start + u * step) * length, x[u]);
+            }
+        }
+    }
+    add_shares(rest, rests, thread, lanes);
+    if (first == 0 && classes) {
+#pragma unroll
+        for (int v = 0; v < V; ++v)
+            losses[at + v] = (alls[v][lane] * log(sums[v][lane]) - rests[v][lane]) * scale;
     }
 }
 

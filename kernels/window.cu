@@ -1,8 +1,8 @@
-// Sliding windows: unrolled for the matrix products of a convolution, folded back, and their maxima.
+// Sliding windows: unrolled for the matrix products of a convolution, folded back, their maxima and their means.
 //
 // A thread that unrolls has one window of one channel: its place takes divisions, the elements of the window do not.
 // Neighbouring threads write neighbouring columns; what they read twice comes from the cache. Folding and the
-// gradient of the maxima gather what goes to one place, in a fixed order, so that no sum is atomic.
+// gradients of maxima and means gather what goes to one place, in a fixed order, so that no sum is atomic.
 #include "common.cuh"
 
 // How windows lie along a dimension.
@@ -119,4 +119,94 @@ __global__ void __launch_bounds__(256)
         if (window >= 0 && winners[first + (i64)window * after] == k) sum += (wide<T>)input[first + (i64)window * after];
     }
     out[at] = (T)sum;
+}
+
+// The elements of a window, from first to before last, and how many it is divided by along this dimension.
+struct Extent {
+    int first, last, divisor;
+    __device__ __forceinline__ Extent(int window, int size, int kernel, int stride, int padding, bool with_padding) {
+        const int start = window * stride - padding, stop = min(start + kernel, size + padding);
+        first = max(start, 0);
+        last = min(stop, size);
+        divisor = with_padding ? stop - start : last - first;
+    }
+};
+#define EXTENT(a, window) Extent(window, a##_size, a##_kernel, a##_stride, a##_padding, with_padding)
+
+// The windows that an element lies in, from first to before last.
+struct Cover {
+    int first, last;
+    __device__ __forceinline__ Cover(int element, int out, int kernel, int stride, int padding) {
+        const int place = element + padding;
+        first = place < kernel ? 0 : (place - kernel) / stride + 1;
+        last = min(place / stride + 1, out);
+    }
+};
+#define COVER(a, element) Cover(element, a##_out, a##_kernel, a##_stride, a##_padding)
+
+// 1 over a whole number; in double precision by Newton's method, since its quotient is a call that takes registers.
+template <class A>
+__device__ __forceinline__ A reciprocal(A number) {
+    A found = quotient(1.0f, (float)number);
+    if (sizeof(A) == 8) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) found *= 2 - number * found;
+    }
+    return found;
+}
+
+// The mean of each window: its sum times `scale`, or divided by its own size if that is 0.
+template <class T>
+__global__ void __launch_bounds__(256, 4)
+    averages(const T* __restrict__ input, T* __restrict__ out, u32 count, wide<T> scale, bool with_padding, AXIS(d),
+             AXIS(h), AXIS(w)) {
+    typedef wide<T> A;
+    const u32 at = blockIdx.x * 256u + threadIdx.x;
+    if (at >= count) return;
+    const u32 line = at / w_out, layer = line / h_out, plane = layer / d_out;
+    const Extent d = EXTENT(d, layer % d_out);
+    const Extent h = EXTENT(h, line % h_out);
+    const Extent w = EXTENT(w, at % w_out);
+    const T* from = input + (i64)plane * d_size * h_size * w_size;
+    A sum = 0;
+    for (int i = d.first; i < d.last; ++i) {
+        for (int j = h.first; j < h.last; ++j) {
+            const T* row = from + ((i64)i * h_size + j) * w_size;
+            for (int k = w.first; k < w.last; ++k) sum += (A)row[k];
+        }
+    }
+    out[at] = (T)(sum * (scale != 0 ? scale : reciprocal((A)d.divisor * h.divisor * w.divisor)));
+}
+
+// Each element shared out over its window. A thread makes V neighbours of the result.
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    averages_slope(const T* __restrict__ input, T* __restrict__ out, u32 count, wide<T> scale, bool with_padding,
+                   AXIS(d), AXIS(h), AXIS(w)) {
+    typedef wide<T> A;
+    const u32 at = (blockIdx.x * 256u + threadIdx.x) * V;
+    if (at >= count) return;
+    const u32 line = at / w_size, layer = line / h_size, plane = layer / d_size;
+    const Cover d = COVER(d, layer % d_size);
+    const Cover h = COVER(h, line % h_size);
+    const T* from = input + (i64)plane * d_out * h_out * w_out;
+    const int column = at % w_size;
+    A sum[V] = {};
+    for (int i = d.first; i < d.last; ++i) {
+        for (int j = h.first; j < h.last; ++j) {
+            const T* row = from + ((i64)i * h_out + j) * w_out;
+            const A area = (A)EXTENT(d, i).divisor * EXTENT(h, j).divisor;
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                const Cover w = COVER(w, column + v);
+                for (int k = w.first; k < w.last; ++k) {
+                    sum[v] += (A)row[k] * (scale != 0 ? scale : reciprocal(area * EXTENT(w, k).divisor));
+                }
+            }
+        }
+    }
+    Pack<T, V> made;
+#pragma unroll
+    for (int v = 0; v < V; ++v) made.value[v] = (T)sum[v];
+    store<V>(out + at, made);
 }

@@ -168,6 +168,31 @@ def test_normalisation_and_sorting_are_captured(cuda, fused):
         assert run(True) == run(False)
 
 
+def test_means_of_windows_and_targets_of_probabilities_are_captured(cuda):
+    gg.manual_seed(0)
+    images, target = gg.randn(6, 2, 9, 8, device=cuda), gg.rand(6, 4, device=cuda).softmax(1)
+
+    def run(compiled):
+        gg.manual_seed(1)
+        layers = nn.Conv2d(2, 4, 3), nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.AdaptiveAvgPool2d(1)
+        model = nn.Sequential(*layers, nn.Flatten()).to(cuda)
+        optimizer = optim.SGD(model.parameters(), 0.5)
+
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y, label_smoothing=0.1)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = gg.compile(step) if compiled else step
+        return [float(step(images, target)) for _ in range(6)]
+
+    plain = run(False)
+    assert plain[5] < plain[0]
+    np.testing.assert_allclose(run(True), plain, rtol=1e-6)
+
+
 def test_what_a_step_returned_stays_when_it_runs_again(cuda):
     training = Training(cuda, True)
     losses = training.run(3)

@@ -95,7 +95,7 @@ def usage(file, code, names, architecture):
     return found
 
 
-def templates(dtype, *options):
+def templates(dtype, *options, aligned=16):
     """The geometries that need most registers: of rows that fit into them, and of others. Unaligned ones for float32.
 
     The first ones are short.
@@ -103,7 +103,7 @@ def templates(dtype, *options):
     # Rows know a dtype by its size alone.
     kind = np.dtype("f2" if dtype == "bfloat16" else dtype)
     lengths = [1 << k for k in range(10, 18)]
-    found = [[launch.rows(1000, n - odd, kind, 16, *options) for n in lengths] for odd in (0, 1)]
+    found = [[launch.rows(1000, n - odd, kind, aligned, *options) for n in lengths] for odd in (0, 1)]
     chosen = [max(hows, key=lambda how: how.width * how.packs) for hows in found] + [hows[-1] for hows in found]
     return [how.template() for how in (chosen if dtype == "float32" else chosen[::2])]
 
@@ -122,10 +122,13 @@ def softmax():
         for template in templates(dtype, 2):
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, false>"
             yield f"softmax_slope{'' if is_short(template) else '_long'}<{c}, {template}, true>"
+        for template in templates(dtype, 3, aligned=8) if dtype == "float64" else templates(dtype, 2):
+            yield f"soft_cross_entropy{'' if is_short(template) else '_long'}<{c}, {template}>"
         yield f"softmax<{c}, {templates(dtype)[0]}, true>"
         for width in widths(dtype):
             places = 1 if dtype == "float64" else min(width, 2)
             yield from (f"cross_entropy_columns<{c}, {places}, {flag}>" for flag in FLAGS)
+            yield f"soft_cross_entropy_columns<{c}, {places}>"
             yield f"scaled_rows<{c}, {width}>"
     yield from (f"chosen_weights<{c}>" for c in ("float", "double"))
 
@@ -164,9 +167,9 @@ def reduce():
         for width in widths(dtype):
             for combine in ("Sum", "Larger", "Smaller"):
                 yield f"reduce_rows<{c}, {between}, {combine}, {width}, 256>"
-                yield f"reduce_columns<{c}, {between}, {combine}, {width}>"
+                yield f"reduce_columns<{c}, {between}, {combine}, {width}, 32>"
             yield f"reduce_rows<{c}, {c}, Sum, {width}, 4>"
-            yield f"reduce_columns<{between}, {c}, Sum, {min(width, 4)}>"
+            yield from (f"reduce_columns<{between}, {c}, Sum, {min(width, 4)}, {lanes}>" for lanes in (2, 8))
 
 
 def optim():
@@ -203,7 +206,9 @@ def index():
 
 
 def window():
-    yield from (f"{name}<{c}>" for name in ("unfold", "fold", "maxima", "maxima_slope") for c in TYPES.values())
+    names = ("unfold", "fold", "maxima", "maxima_slope", "averages")
+    yield from (f"{name}<{c}>" for name in names for c in TYPES.values())
+    yield from (f"averages_slope<{c}, {width}>" for dtype, c in TYPES.items() for width in widths(dtype))
 
 
 FILES = {each.__name__: each for each in (softmax, norm, reduce, index, optim, dropout, philox, window)}

@@ -417,6 +417,46 @@ def test_streams_and_events():
     assert len({stream, gg.cuda.Stream()}) == 2
 
 
+def test_memory_that_another_stream_works_with_is_kept_until_it_is_done(monkeypatch):
+    gg.cuda.synchronize()
+    gg.cuda.empty_cache()
+    before, side = gg.cuda.memory_allocated(), gg.cuda.Stream()
+    x = gg.zeros(1000, 1000, device="cuda")
+    x.record_stream(side)
+    row = x[3]
+    row.record_stream(gg.cuda.current_stream())
+    del x
+    side.synchronize()
+    gg.zeros(1, device="cuda")
+    assert gg.cuda.memory_allocated() - before == 4_000_256  # a view is left
+    if cuda.simulated():
+        with monkeypatch.context() as patch:
+            patch.setattr(xp.cuda.Event, "done", False)
+            del row
+            for _ in range(2):
+                gg.zeros(1, device="cuda")
+                assert gg.cuda.memory_allocated() - before == 4_000_256
+    else:
+        del row
+        gg.cuda.empty_cache()
+    gg.cuda.synchronize()
+    gg.zeros(1, device="cuda")
+    assert gg.cuda.memory_allocated() == before
+    # Captured work has memory and stream for itself.
+    step = gg.compile(lambda x: (x * 2).record_stream(gg.cuda.current_stream()) or x + 1, warmup=1)
+    assert [float(step(gg.ones((), device="cuda"))) for _ in range(3)] == [2.0] * 3
+
+
+def test_streams_of_what_does_not_fit():
+    with pytest.raises(NotImplementedError, match="on a CUDA device, but this one is on cpu"):
+        gg.ones(2).record_stream(gg.cuda.Stream())
+    with pytest.raises(TypeError, match="Stream, but got int"):
+        gg.ones(2, device="cuda").record_stream(0)
+    if gg.cuda.device_count() > 1:
+        with pytest.raises(ValueError, match="is on cuda:0, but the stream on cuda:1"):
+            gg.ones(2, device="cuda").record_stream(gg.cuda.Stream("cuda:1"))
+
+
 @two_devices
 def test_a_stream_brings_its_device():
     with gg.cuda.Stream("cuda:1") as stream:

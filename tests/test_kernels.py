@@ -404,10 +404,128 @@ def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     assert np.isnan(slope.get()).all()
 
 
+def soft_entropy(array, target, weight, reduction, smoothing, g):
+    x = gg.tensor(array.astype(np.float64), requires_grad=True)
+    shares = gg.tensor(target.astype(np.float64)) * (1 - smoothing) + smoothing / array.shape[1]
+    if weight is not None:
+        shares *= gg.tensor(weight.astype(np.float64)).reshape(-1, *(1,) * (array.ndim - 2))
+    losses = -(gg.log_softmax(x, 1) * shares).sum(1)
+    loss = losses if reduction == "none" else getattr(losses, reduction)()
+    loss.backward(gg.tensor(g.astype(np.float64)))
+    return loss.detach().numpy(), x.grad.numpy()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_with_probabilities_and_its_gradient(dtype, smoothing, together):
+    cases, inputs = [], []
+    for k, (shape, is_last) in enumerate(logits(dtype)):
+        how, xp = ("mean", "sum", "none")[k % 3], cuda.cupy()
+        array, target = values(shape, dtype, scale=3.0), values(shape, np.float64, 1) ** 2
+        target = (target / target.sum(1, keepdims=True)).astype(dtype)
+        weight = values(shape[1:2], dtype, shift=3.0) ** 2 if k % 2 else None
+        g = np.asarray(values((shape[0], *shape[2:]), dtype) if how == "none" else 1.5, dtype)
+        cases.append((array, target, weight, how, smoothing, g))
+        x = on_device(np.ascontiguousarray(np.moveaxis(array, 1, -1)))
+        x = xp.moveaxis(x, -1, 1) if is_last else on_device(array, k == 1)
+        inputs.append([x, *[None if a is None else on_device(a) for a in (target, weight, g)]])
+
+    def work():
+        outs = []
+        for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True):
+            loss, (slope, divisor) = softmax.soft_cross_entropy(x, target, weight, how, smoothing, True)
+            alone, nothing = softmax.soft_cross_entropy(x, target, weight, how, smoothing, False)
+            assert nothing is None
+            assert slope.strides == x.strides
+            scaled = softmax.scaled_rows(slope, g, divisor)
+            outs.append((loss, alone, slope, divisor, g if scaled is NotImplemented else scaled))
+        return outs
+
+    for case, (loss, alone, slope, divisor, gradient) in zip(cases, together(work), strict=True):
+        expected = soft_entropy(*case)
+        least = 0.1 if case[0].shape[1] == 1 else 1e-30  # then it is 0, but for rounding
+        close(loss, expected[0], dtype, 2, least)
+        assert np.array_equal(loss.get(), alone.get())
+        if gradient.shape == slope.shape:
+            close(gradient, expected[1], dtype, 3, least)
+        *given, g = case
+        whole = slope.get() if divisor is None else (slope.get() / divisor.get()).astype(dtype)
+        close(on_device(whole), soft_entropy(*given, np.ones_like(g))[1], dtype, 3, least)
+
+
+def test_cross_entropy_with_probabilities_of_infinities_and_nan():
+    x = np.tile(np.float32([1.0, -np.inf, 2.0, 0.5]), (6, 1))
+    x[1, 0], x[2, 2], x[3], x[5, 1] = np.nan, np.inf, -np.inf, 1.0
+    target = np.tile(np.float32([0.5, 0.25, 0.0, 0.25]), (6, 1))
+    target[4, 1] = 0.0
+    for shape in ((6, 4), (6, 4, 1), (2, 4, 3)):
+        a, t = (np.moveaxis(v.reshape(-1, *shape[2:], 4), -1, 1) if len(shape) == 3 else v for v in (x, target))
+        with np.errstate(all="ignore"):
+            expected = soft_entropy(a, t, None, "none", 0.0, np.ones((shape[0], *shape[2:])))
+        a, t = (on_device(np.ascontiguousarray(v)) for v in (a, t))
+        loss, (slope, _) = softmax.soft_cross_entropy(a, t, None, "none", 0.0, True)
+        close(loss, expected[0], np.dtype(np.float32))
+        close(slope, expected[1], np.dtype(np.float32), 2)
+
+
+SOFT = ["soft_cross_entropy", "reduce_rows"]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_cross_entropy_with_probabilities_is_one_pass(kind, launched):
+    cross_entropy, found = gg.nn.functional.cross_entropy, []
+    target = np.random.default_rng(0).dirichlet(np.ones(5), 6).astype(np.float32)
+    cases = [("cpu", "float64", True), ("cuda", kind, True), ("cuda", kind, False)]
+    for device, name, fused in cases:
+        x = gg.tensor(values((6, 5), np.float32)).to(device, getattr(gg, name)).requires_grad_()
+        t = gg.tensor(target).to(device, getattr(gg, name))
+        weight = gg.tensor([1.0, 0.5, 2.0, 1.0, 0.25]).to(device, getattr(gg, name))
+        grads = []
+        with fusion(fused):
+            for scale, options in (
+                (1, {}),
+                (64, {"label_smoothing": 0.1, "weight": weight}),
+                (1, {"reduction": "sum"}),
+            ):
+                launched.clear()
+                loss = cross_entropy(x, t, **options)
+                (loss * scale if scale > 1 else loss).backward()
+                later = ["scaled_rows"] if scale > 1 or (kind == "float16" and not options) else []
+                assert device == "cpu" or not fused or [n for n in launched if n != "fused"] == SOFT + later
+                grads += [loss.detach(), x.grad]
+                x.grad = None
+            # Gradients of the target, and of gradients.
+            both = x.detach().requires_grad_(), t.detach().requires_grad_()
+            first = gg.autograd.grad(cross_entropy(*both, label_smoothing=0.1), both, create_graph=True)
+            grads += [*first, *gg.autograd.grad(sum((g * g).sum() for g in first) * 64, both)]
+        found.append([g.detach().cpu().double().numpy() for g in grads])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert np.allclose(a, b, rtol=1e-5 if kind == "float32" else 2e-2, atol=1e-6 if kind == "float32" else 5e-3)
+
+
+def test_cross_entropy_with_probabilities_takes_what_comes():
+    """Of several dtypes and layouts, and in more dimensions."""
+    x, target = values((6, 8, 4), np.float32), np.abs(values((6, 8, 4), np.float32, 1))
+    expected = soft_entropy(x, target, None, "mean", 0.0, np.ones(()))
+    wide = [on_device(np.repeat(a, 2, 1))[:, ::2] for a in (x, target)]
+    turned = [on_device(np.ascontiguousarray(a.T)).T for a in (x, target)]
+    for a, b in itertools.product((on_device(x), wide[0], turned[0]), (on_device(target), wide[1], turned[1])):
+        loss, (slope, _) = softmax.soft_cross_entropy(a, b, None, "mean", 0.0, True)
+        close(loss, expected[0], x.dtype)
+        close(slope, expected[1], x.dtype, 3)
+    assert softmax.soft_cross_entropy(a[:0], b[:0], None, "mean", 0.0, True) is NotImplemented
+    assert softmax.soft_cross_entropy(a, b.astype(np.float64), None, "mean", 0.0, True) is NotImplemented
+    mixed = gg.nn.functional.cross_entropy(
+        gg.tensor(x, device="cuda").half(), gg.tensor(target, device="cuda", dtype=gg.float64)
+    )
+    assert mixed.dtype == gg.float64
+    assert np.allclose(mixed.item(), expected[0], rtol=1e-3)
+
+
 # Normalisation
 
 ROWS = [((33, 10), 1), ((3, 1024), 1), ((2, 3, 5), 2), ((9, 1001), 1), ((2, 9001), 1)]
-CHANNELS = [(6, 5, 3, 3), (20, 40), (3, 4, 8, 8), (700, 3), (2, 3, 300)]
+CHANNELS = [(6, 5, 3, 3), (20, 40), (3, 4, 8, 8), (700, 3), (2, 3, 300), (1, 2, 9000), (3, 1, 3001)]
 
 
 def normalized(dtype):
@@ -457,6 +575,14 @@ def test_gradient_of_normalisation(dtype, together):
             close(out, expected, dtype, 2)
 
 
+def test_channels_of_a_few_large_images_are_shared_among_blocks(monkeypatch):
+    monkeypatch.setattr(kernels, "multiprocessors", lambda device: 132)
+    x = on_device(values((1, 3, 32, 1024), np.float32, shift=2.0))
+    moments, parts = norm._over_channels("channel_moments", 3, (x,), None)
+    assert parts == 8
+    assert (moments[..., 0].get() == 4096).all()
+
+
 @pytest.mark.parametrize("skip", [0, 1, 2])
 def test_weights_wider_than_their_input(skip, together):
     """Also where they start so many elements into a buffer."""
@@ -484,8 +610,9 @@ def test_the_gradient_of_weights_is_the_same_every_time():
 
 def test_reductions(dtype, together):
     sizes = [(3, 1), (33, 10), (2, 5001), (1, 20000), (2000, 7), (65, 64), (2, 3, 4)]
+    sizes += [(2001, 2), (2500, 16), (300, 33), (700, 1)]
     if dtype != np.float32:
-        sizes = [sizes[1], sizes[3]]
+        sizes = [sizes[1], sizes[3], sizes[7]]
     rows = [(values(size, dtype), False) for size in sizes] + [(values((3, 64), dtype), True)] * (dtype == np.float32)
     names = [("sum", 4), ("mean", 4), ("amax", 1), ("amin", 1)]
     cases = []
@@ -498,6 +625,16 @@ def test_reductions(dtype, together):
         # Sums can cancel: the error is one of the largest partial sum.
         scale = np.abs(array.astype(np.float64)).sum(dims).max() / max(np.abs(expected).max(), 1e-30)
         close(out, expected, dtype, factor * max(1.0, 0.05 * scale if name in ("sum", "mean") else 1.0))
+
+
+def test_few_columns_are_the_work_of_whole_warps():
+    lanes = [reduction._column_parts(1 << 20, columns, 4, 132)[0] for columns in (2, 8, 12, 32, 36, 4096)]
+    assert lanes == [2, 2, 8, 8, 32, 32]
+    # Enough blocks for all multiprocessors, and none with next to nothing to do.
+    for rows, columns in ((1 << 20, 8), (1 << 20, 12), (1 << 20, 4096), (200, 8), (200, 4096)):
+        lanes, tiles, parts = reduction._column_parts(rows, columns, 4, 132)
+        assert (parts * tiles >= 512) == (rows > 200)
+        assert parts == 1 or rows * lanes // (256 * parts) >= 8
 
 
 def test_extremes_of_nan(together):
@@ -570,6 +707,35 @@ def test_sums_of_rows(dtype, together, monkeypatch):
         np.add.at(expected, places, rows.astype(np.float64))
         close(each[0], expected, dtype, 4)
         assert len({out.get().tobytes() for out in each}) == 1
+
+
+@pytest.mark.parametrize("many", [2, 3, 64])
+def test_many_rows_on_few_places(many, monkeypatch, together):
+    """They are joined in rounds, of which there are many if a thread goes through few tiles in each."""
+    monkeypatch.setattr(indexing, "_MANY", np.int64(many))
+    cases = []
+    for k, (size, columns, count) in enumerate([(2100, 3, 3), (1500, 4, 1), (3000, 1, 40), (1920, 2, 5), (700, 2, 2)]):
+        places = np.random.default_rng(k).integers(0, count, size) ** (1 + k % 2)
+        cases.append((values((size, columns), np.float32, k), places, count))
+    given = [(on_device(rows), on_device(places), count) for rows, places, count in cases]
+    outs = []
+    for order in "03":
+        monkeypatch.setenv("GPUGRAD_CUDA_SIM_ORDER", order)
+        outs.append(together(lambda: [indexing.sum_rows(*each) for each in given]))
+    for (rows, places, count), *each in zip(cases, *outs, strict=True):
+        expected = np.zeros((count, rows.shape[1]))
+        inside = places < count
+        np.add.at(expected, places[inside], rows[inside].astype(np.float64))
+        close(each[0], expected, rows.dtype, 20)
+        assert each[0].get().tobytes() == each[1].get().tobytes()
+
+
+def test_counts_of_many_tiles_are_summed():
+    counts = np.random.default_rng(0).integers(0, 9, (256, 600)).astype(np.uint32)
+    on, totals = on_device(counts), on_device(np.zeros(256, np.uint32))
+    kernels.function("index", "sort_scan")((256,), (256,), (on, np.int64(600), totals))
+    assert np.array_equal(totals.get(), counts.sum(1))
+    assert np.array_equal(on.get(), counts.cumsum(1) - counts)
 
 
 HOW = ["add", "multiply", "maximum", "minimum"]
@@ -758,6 +924,72 @@ def test_maxima_of_windows(dtype, together):
     for expected, found in zip(cases, together(work), strict=True):
         for e, f in zip(expected, found, strict=True):
             np.testing.assert_array_equal(f.get().astype(np.float64), e.astype(np.float64))
+
+
+# Size, kernel, stride, padding, windows: of one to three dimensions.
+MEANS = [
+    ((6,), (2,), (2,), (0,), (3,)),
+    ((9,), (4,), (1,), (2,), (10,)),
+    ((5, 6), (3, 3), (2, 2), (1, 1), (3, 4)),  # the last windows end beyond the padding
+    ((8, 16), (2, 2), (2, 2), (0, 0), (4, 8)),
+    ((7, 5), (7, 5), (7, 5), (0, 0), (1, 1)),
+    ((7, 5), (2, 1), (2**40, 3), (0, 0), (1, 2)),
+    ((3, 4, 6), (2, 3, 2), (1, 2, 3), (1, 0, 0), (4, 1, 2)),
+]
+
+
+@pytest.mark.parametrize("most", [1 << 31, 150], ids=["at once", "by parts"])
+def test_means_of_windows(dtype, most, monkeypatch, together):
+    monkeypatch.setattr(window, "_MOST", most)
+    cases, given = [], []
+    for k, ((size, *geometry, out), (include_pad, divisor)) in enumerate(
+        itertools.product(MEANS, ((True, None), (False, None), (True, -3)))
+    ):
+        x, g = values((2, 3, *size), dtype, k), values((2, 3, *out), dtype, k + 1)
+        wide = [a.astype(np.float64) for a in (x, g)]
+        forward = REGISTRY["avg_pool"].forward(np, wide[0], *geometry, out, include_pad, divisor)
+        back = REGISTRY["avg_unpool"].forward(np, wide[1], size, *geometry, include_pad, divisor)
+        cases.append((forward, back))
+        given.append((on_device(x, bool(k % 2)), on_device(g), size, geometry, out, include_pad, divisor))
+
+    def work():
+        return [
+            (window.avg_pool(x, *geometry, out, *how), window.avg_unpool(g, size, *geometry, *how))
+            for x, g, size, geometry, out, *how in given
+        ]
+
+    for expected, found in zip(cases, together(work), strict=True):
+        for e, f in zip(expected, found, strict=True):
+            close(f, e, dtype)
+
+
+def test_means_of_what_is_not_contiguous_and_of_nothing(together):
+    x, geometry = values((4, 6, 3, 2), np.float32), ((2, 3), (2, 3), (0, 0))
+    a = on_device(x).transpose(3, 2, 0, 1)
+    forward = REGISTRY["avg_pool"].forward(np, x.transpose(3, 2, 0, 1), *geometry, (2, 2), True, None)
+    close(together(lambda: window.avg_pool(a, *geometry, (2, 2), True, None)), forward, np.dtype(np.float32))
+    assert window.avg_pool(a[:0], *geometry, (2, 2), True, None) is NotImplemented
+    assert window.avg_pool(a, *geometry, (0, 2), True, None) is NotImplemented
+    assert window.avg_unpool(a[:0], (8, 18), *geometry, True, None) is NotImplemented
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_average_pooling_and_its_gradients_agree_with_the_cpu(fused, launched):
+    found = []
+    for device in ("cpu", "cuda"):
+        x = gg.tensor(values((2, 3, 7, 8), np.float32), device=device, requires_grad=True)
+        launched.clear()
+        with fusion(fused):
+            out = gg.nn.functional.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False)
+            whole = gg.nn.functional.adaptive_avg_pool2d(out, 1)
+            (grad,) = gg.autograd.grad((whole**3).sum() + (out**2).sum(), x, create_graph=True)
+            (second,) = gg.autograd.grad((grad**2).sum(), x)
+        found.append([t.detach().cpu().numpy() for t in (out, whole, grad, second)])
+    # Forward and both gradients, of windows and of the whole.
+    assert launched.count("averages") == 2 * fused
+    assert launched.count("averages_slope") == 4 * fused
+    for a, b in zip(*found, strict=True):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 # Dropout
@@ -1194,6 +1426,15 @@ def test_chains_write_into_given_arrays_and_share_their_kernel(together):
     target, tripled = together(work)
     close(target, x * 0.25, SINGLE)
     close(tripled, x * 0.75, SINGLE)
+
+
+def test_the_code_of_a_chain_is_kept_once_for_all_shapes():
+    """It is long, and a program may see many shapes."""
+    dtype = np.dtype(np.float32)
+    nodes = [pointwise.Node("input", (), (k,), dtype) for k in range(2)]
+    chain = pointwise.fuse([*nodes, pointwise.Node("add", (0, 1), (), dtype)], (2,))._chain
+    codes = [chain.plan((16, ((n, 8), (32, 4), 16), ((8,), (4,), 16)))[1] for n in (3, 5, 70)]
+    assert codes[0] is codes[1] is codes[2]
 
 
 def test_chains_of_mixed_dtypes(together):

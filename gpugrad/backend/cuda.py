@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import re
+import sys
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -255,6 +256,8 @@ def counted(pool: Any, silent: Mapping[int, int] | None = None) -> Allocator:
     quiet = defaultdict(lambda: -1) if silent is None else silent
 
     def allocate(size: int) -> Any:
+        if _loans:
+            reclaim()
         pointer = malloc(size)
         if used() > quiet[pointer.device_id]:
             _note_peak()
@@ -262,6 +265,49 @@ def counted(pool: Any, silent: Mapping[int, int] | None = None) -> Allocator:
 
     _pools[allocate] = pool
     return allocate
+
+
+class _Loan:
+    """Memory that streams work with which are not the one it was allocated on, and the marks where they leave it."""
+
+    def __init__(self, memory: Any):
+        self.memory = memory
+        self.streams: dict[int, Any] = {}
+        self.marks: list[Any] | None = None
+
+    def is_over(self) -> bool:
+        """Whether nobody refers to the memory any more, and the streams have done what they had been given then."""
+        if self.marks is None:
+            if sys.getrefcount(self.memory) > 2:  # this object, and the call
+                return False
+            cuda = cupy().cuda
+            with cuda.Device(self.memory.device_id):
+                self.marks = [stream.record(cuda.Event(disable_timing=True)) for stream in self.streams.values()]
+        return all(mark.done for mark in self.marks)
+
+
+_loans: dict[int, _Loan] = {}
+"""Memory that is lent, by the ids of the objects that stand for it."""
+
+
+def lend(array: Any, stream: Any) -> None:
+    """Let a stream work with an array's memory: when it is freed, nothing else gets it before that work is done.
+
+    A pool takes freed memory back for the stream it was allocated on, which may be ahead of others. Captured work is
+    all in one stream, and its memory belongs to it.
+    """
+    if not is_capturing():
+        memory = array.data.mem
+        _loans.setdefault(id(memory), _Loan(memory)).streams[stream.ptr] = stream
+
+
+def reclaim() -> None:
+    """Free the lent memory that is needed no more."""
+    if is_capturing():
+        return
+    for key, loan in list(_loans.items()):
+        if loan.is_over():
+            _loans.pop(key, None)
 
 
 def _count_memory(module: Any) -> None:
@@ -316,6 +362,7 @@ def limit_memory(fraction: float) -> None:
 
 def empty_cache() -> None:
     """Free the blocks that CuPy's memory pools keep."""
+    reclaim()
     cupy().get_default_memory_pool().free_all_blocks()
     cupy().get_default_pinned_memory_pool().free_all_blocks()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import cuda, lazy
-from .device import DeviceLike, device, on, resolve
+from .device import DeviceLike, device, device_of, on, resolve
 
 
 def cuda_index(which: DeviceLike = None) -> int:
@@ -128,6 +128,25 @@ class Stream:
         lazy.flush()
         self._stream.__exit__(*exc)
         self._entered.pop().__exit__(*exc)
+
+
+def lend(array: Any, stream: Stream) -> None:
+    """Let a stream work with the memory of an array of its device, also when that is freed; see ``cuda.lend``.
+
+    Raises:
+        TypeError: ``stream`` is no :class:`Stream`.
+        NotImplementedError: the array is none of a CUDA device.
+        ValueError: they are on different devices.
+    """
+    if not isinstance(stream, Stream):
+        raise TypeError(f"record_stream(): expected a gpugrad.cuda.Stream, but got {type(stream).__name__}")
+    array = lazy.settled(array)
+    where = device_of(array)
+    if where.type != "cuda":
+        raise NotImplementedError(f"record_stream() needs a tensor on a CUDA device, but this one is on {where}")
+    if where != stream.device:
+        raise ValueError(f"record_stream(): the tensor is on {where}, but the stream on {stream.device}")
+    cuda.lend(array, stream._stream)
 
 
 def _device(index: int) -> device:

@@ -11,6 +11,7 @@ import numpy as np
 from ..backend import fused, module_of
 from .core import op
 from .reduction import total
+from .softmax import _row_product_sum
 from .windows import working_dtype
 
 _FEW = 64
@@ -160,11 +161,15 @@ def _cross_entropy_aux(F, input, target, weight, ignore_index, reduction):
     return exponentials, F.sum(exponentials, (1,), False), F.constant(index), factors, share
 
 
+def _scaled(F: Any, g: Any, made: tuple[Any, Any]) -> Any:
+    """The gradient of logits that the fused kernel has made already, for a loss of gradient 1."""
+    gradient, divisor = made
+    return gradient if divisor is None and F.is_one(g) else F.scaled_rows(gradient, g, divisor)
+
+
 def _cross_entropy_rule(F: Any, g: Any, weight: Any, label_smoothing: float, aux: Any) -> Any:
     if len(aux) == 2:
-        # The fused kernel has made the gradient already, for a loss of gradient 1.
-        gradient, divisor = aux
-        return gradient if divisor is None and F.is_one(g) else F.scaled_rows(gradient, g, divisor)
+        return _scaled(F, g, aux)
     exponentials, sums, index, factors, share = aux
     rows = g * factors
     # In a backward after which nobody needs the exponentials, the gradient takes their memory.
@@ -184,6 +189,80 @@ def _cross_entropy_rule(F: Any, g: Any, weight: Any, label_smoothing: float, aux
 
 cross_entropy.kernel(fused.softmax.cross_entropy)
 cross_entropy.rules(input=_cross_entropy_rule)
+
+
+def _probable_samples(t: Any) -> list[Any]:
+    weight = t(3, low=0.5, high=2.0)
+    return [
+        (t(4, 3), t(4, 3, low=0.0, high=1.0), None, "mean", 0.0),
+        (t(4, 3), t(4, 3, low=0.0, high=1.0), weight, "sum", 0.25),
+        (t(2, 3, 2), t(2, 3, 2, low=0.0, high=1.0), weight, "mean", 0.0),
+        (t(2, 3, 2, 2), t(2, 3, 2, 2, low=0.0, high=1.0), None, "none", 0.25),
+    ]
+
+
+def _torch_soft(torch: Any, input: Any, target: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:
+    options = {"reduction": reduction, "label_smoothing": label_smoothing}
+    return torch.nn.functional.cross_entropy(input, target, weight, **options)
+
+
+def _shares(target: Any, weight: Any, label_smoothing: float) -> Any:
+    """What the logarithms of the classes' probabilities are multiplied by, but for the sign."""
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / max(1, target.shape[1])
+    return target if weight is None else target * _over_classes(weight, target)
+
+
+@op(aux=True, samples=_probable_samples, torch=_torch_soft, tests={"constant": ("weight",)})
+def soft_cross_entropy(xp, input, target, weight, /, reduction, label_smoothing, recording):
+    # The target (N, C, ...) says how probable each class is. aux: exponentials, their sums and those of the shares.
+    dtype = working_dtype(input.dtype)
+    shares = _shares(target.astype(dtype, copy=False), weight, label_smoothing)
+    shifted = input.astype(dtype, copy=False)
+    highest = xp.max(shifted, axis=1, keepdims=True) if shifted.size else 0
+    shifted = xp.subtract(shifted, highest, out=xp.empty(shifted.shape, dtype))
+    rest = _row_product_sum(xp, shares, shifted, 1).reshape(shifted.shape[:1] + shifted.shape[2:])
+    exponentials = xp.exp(shifted, out=shifted)
+    sums, whole = (total(xp, each, (1,), False) for each in (exponentials, shares))
+    values = whole * xp.log(sums) - rest if input.size or reduction == "mean" else sums
+    return _reduced(xp, values, reduction, input.dtype), (exponentials, sums, whole)
+
+
+@soft_cross_entropy.aux_rule
+def _soft_aux(F, input, target, weight, label_smoothing):
+    wide = F.to_dtype(input, working_dtype(input.dtype))
+    highest = F.constant(module_of(F.array(wide)).max(F.array(wide), axis=1, keepdims=True)) if wide.size else wide
+    exponentials = F.exp(wide - highest)
+    shares = _shares(F.to_dtype(target, wide.dtype), weight, label_smoothing)
+    return exponentials, F.sum(exponentials, (1,), False), F.sum(shares, (1,), False)
+
+
+def _by_row(F: Any, g: Any, shape: tuple[int, ...], reduction: str) -> Any:
+    """The gradient of each row's own loss, to multiply (N, C, ...) with."""
+    if reduction == "none":
+        return F.reshape(g, _beside(g))
+    return g * (1.0 / max(1, math.prod(shape) // max(1, shape[1]))) if reduction == "mean" else g
+
+
+def _soft_input_rule(
+    F: Any, g: Any, input_shape: Any, target: Any, weight: Any, reduction: str, label_smoothing: float, aux: Any
+) -> Any:
+    if len(aux) == 2:
+        return _scaled(F, g, aux)
+    exponentials, sums, whole = aux
+    g = _by_row(F, F.to_dtype(g, exponentials.dtype), input_shape, reduction)
+    shares = _shares(F.to_dtype(target, exponentials.dtype), weight, label_smoothing)
+    return exponentials * (F.reshape(whole / sums, _beside(sums)) * g) - shares * g
+
+
+def _soft_target_rule(F: Any, g: Any, input: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:
+    g = _by_row(F, g, tuple(input.shape), reduction) * (label_smoothing - 1)
+    found = F.log_softmax(input, 1) * g
+    return found if weight is None else found * _over_classes(weight, found)
+
+
+soft_cross_entropy.kernel(fused.softmax.soft_cross_entropy)
+soft_cross_entropy.rules(input=_soft_input_rule, target=_soft_target_rule)
 
 
 @op(

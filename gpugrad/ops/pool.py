@@ -289,11 +289,13 @@ def avg_unpool(xp, input, /, size, kernel, stride, padding, include_pad, divisor
     return total.astype(input.dtype, copy=False)
 
 
+avg_pool.kernel(fused.window.avg_pool)
 avg_pool.rules(
     input=lambda F, g, input_shape, kernel, stride, padding, include_pad, divisor: F.avg_unpool(
         g, tuple(input_shape[-len(kernel) :]), kernel, stride, padding, include_pad, divisor
     )
 )
+avg_unpool.kernel(fused.window.avg_unpool)
 avg_unpool.rules(
     input=lambda F, g, input_shape, kernel, stride, padding, include_pad, divisor: F.avg_pool(
         g, kernel, stride, padding, tuple(input_shape[-len(kernel) :]), include_pad, divisor

@@ -14,6 +14,7 @@ _INDICES = {"int64": "long long", "int32": "int"}
 _TYPES = {name: c for name, c in kernels.C_TYPES.items() if name != "uint64"}
 _TILE = 2048  # places that a block sorts; TILE in the source
 _RUN = 64  # sorted places that a thread goes through; RUN in the source
+_MANY = np.int64(64)  # such runs that a thread joins
 
 
 def _blocks(size: int) -> int:
@@ -27,11 +28,12 @@ def _sorted(places: Any, count: int) -> tuple[Any, Any]:
     kind = _INDICES[places.dtype.name]
     run("index", f"sort_keys<{kind}>", _blocks(places.size), THREADS, places, size, np.int64(count), keys, order)
     tiles = -(-places.size // _TILE)
-    counts = xp.empty(256 * tiles, np.uint32)
+    counts, totals = xp.empty(256 * tiles, np.uint32), xp.empty(256, np.uint32)
     for shift in range(0, count.bit_length(), 8):
         run("index", "sort_count", tiles, THREADS, keys, size, np.int32(shift), counts)
-        run("index", "sort_scan", 1, 1024, counts, np.int64(counts.size))
-        run("index", "sort_move", tiles, THREADS, keys, order, size, np.int32(shift), counts, other_keys, other_order)
+        run("index", "sort_scan", 256, THREADS, counts, np.int64(tiles), totals)
+        sums = np.int32(shift), counts, totals
+        run("index", "sort_move", tiles, THREADS, keys, order, size, *sums, other_keys, other_order)
         keys, order, other_keys, other_order = other_keys, other_order, keys, order
     return keys, order
 
@@ -53,8 +55,10 @@ def _combine(how: str, rows: Any, places: Any, out: Any) -> Any:
     parts = xp.empty(tiles * 2 * columns, wide(rows.dtype) if dtypes.is_floating(rows.dtype) else np.int64)
     grid, size, sizes = _blocks(tiles * columns // across), np.int64(places.size), (np.int64(count), np.uint32(columns))
     run("index", f"combine_tiles<{types}>", grid, THREADS, rows, order, keys, size, parts, out, *sizes)
-    if tiles > 1:
-        run("index", f"join_tiles<{types}>", grid, THREADS, keys, size, parts, out, *sizes)
+    step = 1
+    while step < tiles:
+        run("index", f"join_tiles<{types}>", grid, THREADS, keys, size, parts, out, *sizes, np.int64(step), _MANY)
+        step *= int(_MANY)
     return out
 
 

@@ -159,7 +159,7 @@ def _over_channels(name: str, numbers: int, arrays: tuple[Any, ...], mean: Any) 
     # At least some thousand elements for each block, and no more blocks than keep the device busy.
     busy = 8 * kernels.multiprocessors(cuda.current_device()) // blocks
     enough = -(-samples // 64) if length == 1 else -(-samples * length // 4096)
-    parts = max(1, min(busy, enough, samples, _MOST_PARTS))
+    parts = max(1, min(busy, enough, _MOST_PARTS))
     found = cuda.cupy().empty((channels, parts, numbers), wide(x.dtype))
     columns = "true" if length == 1 else "false"
     kernel = kernels.function("norm", f"{name}<{C_TYPES[x.dtype.name]}, {across}, {columns}>")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -282,6 +283,7 @@ class _Chain:
         most = DRAWN if self.draws and aligned == 16 else max(1, aligned // self.largest)
         layout = _layout(shape, arrays, most)
         code, tile = _source(self, layout)
+        code = sys.intern(code)  # most shapes have that of another
         numbers = tuple(np.int64(n) for n in (layout.size, *layout.numbers))
         found = self.plans[key] = shape, code, -(-layout.size // tile), numbers
         return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import cuda, kernels
-from .launch import C_TYPES, _power, alignment, are_plain, block_of, run, wide, width
+from .launch import C_TYPES, THREADS, _power, alignment, are_plain, block_of, run, wide, width
 
 
 @functools.lru_cache(maxsize=4096)
@@ -59,22 +59,35 @@ def reduce_rows(input: Any, out: Any, combine: str, rows: int, columns: int, fac
     )
 
 
+@functools.lru_cache(maxsize=4096)
+def _column_parts(rows: int, columns: int, across: int, processors: int) -> tuple[int, int, int]:
+    """The lanes that share a row, the blocks that share the columns, and those that share the rows.
+
+    Of a few columns a warp takes several rows at a time, so that none of its lanes is idle.
+    """
+    packs = -(-columns // across)
+    lanes = next((n for n in (2, 8) if packs <= n), 32)
+    tiles = -(-packs // lanes)
+    parts = min(rows * lanes // (8 * THREADS), 4 * processors // tiles, 1024)
+    # To put fewer together would take another launch for little.
+    return lanes, tiles, parts if parts > 3 else 1
+
+
 def reduce_columns(input: Any, out: Any, combine: str, rows: int, columns: int, factor: float) -> None:
     """Reduce each of the columns of ``rows`` rows, into ``out``."""
-    across = width(input.dtype, alignment(input), columns)
-    tiles = -(-columns // (32 * across))
-    parts = min(-(-rows // 64), max(1, 4 * kernels.multiprocessors(cuda.current_device()) // tiles), 1024)
-    kind, result = C_TYPES[input.dtype.name], C_TYPES[out.dtype.name]
-    sizes = (np.int64(rows), np.int64(columns))
-    if parts > 1:
-        between = cuda.cupy().empty((parts, columns), wide(input.dtype))
-        middle = C_TYPES[between.dtype.name]
-        kernel = kernels.function("reduce", f"reduce_columns<{kind}, {middle}, {combine}, {across}>")
-        kernel((tiles, parts), (256,), (input, between, *sizes, 1.0))
-        reduce_columns(between, out, combine, parts, columns, factor)
+    if columns == 1:
+        reduce_rows(input, out, combine, 1, rows, factor)
         return
-    kernel = kernels.function("reduce", f"reduce_columns<{kind}, {result}, {combine}, {across}>")
-    kernel((tiles,), (256,), (input, out, *sizes, float(factor)))
+    across = width(input.dtype, alignment(input), columns)
+    processors = kernels.multiprocessors(cuda.current_device())
+    lanes, tiles, parts = _column_parts(rows, columns, across, processors)
+    into = out if parts == 1 else cuda.cupy().empty((parts, columns), wide(input.dtype))
+    types = f"{C_TYPES[input.dtype.name]}, {C_TYPES[into.dtype.name]}, {combine}, {across}, {lanes}"
+    kernel = kernels.function("reduce", f"reduce_columns<{types}>")
+    sizes = (np.int64(rows), np.int64(columns), float(factor) if parts == 1 else 1.0)
+    kernel((tiles, parts), (THREADS,), (input, into, *sizes))
+    if parts > 1:
+        reduce_columns(into, out, combine, parts, columns, factor)
 
 
 def _reduced(input: Any, dim: tuple[int, ...], keepdim: bool, combine: str, mean: bool = False) -> Any:

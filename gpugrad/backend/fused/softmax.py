@@ -99,6 +99,42 @@ def _totals(target: Any, weight: Any, ignore_index: int, columns: int, sums: np.
     return totals
 
 
+def _classify(name: str, more: str, arrays: tuple[Any, ...], args: tuple[Any, ...]) -> None:
+    """Run a kernel over rows of classes: of arrays (N, C, ...), the first of which shows how they lie.
+
+    Args:
+        more: the kernel's further template arguments.
+    """
+    input = arrays[0]
+    kind, columns = C_TYPES[input.dtype.name], input.shape[1]
+    count, aligned = input.size // columns, alignment(*arrays)
+    if cuda.cupy().moveaxis(input, 1, -1).flags.c_contiguous:
+        # Beside exponentials in double precision there is little room for two rows in the registers.
+        tight = len(arrays) == 2 and input.dtype.itemsize == 8
+        how = rows(count, columns, input.dtype, min(aligned, 8) if tight else aligned, 3 if tight else len(arrays))
+        sizes: tuple[Any, ...] = (np.int64(count), np.int32(columns)) if how.packs else (np.int64(columns),)
+        name = f"{name}<{kind}" if how.packs else f"{name}_long<{kind}"
+        run("softmax", f"{name}, {how.template()}{more}>", how.grid, how.block, *args, *sizes)
+        return
+    length = count // input.shape[0]
+    # Wider accesses would need more registers than there are.
+    across = min(2, width(input.dtype, min(8, aligned), length))
+    # At least eight classes for each thread.
+    lanes = THREADS // max(1, min(32, _power(columns // 8)))
+    sizes = (np.int64(count), np.int32(columns), np.int64(length), np.int32(lanes))
+    grid = -(-count // (lanes * across))
+    run("softmax", f"{name}_columns<{kind}, {across}{more}>", grid, THREADS, *args, *sizes)
+
+
+def _together(losses: Any, reduction: str, dtype: np.dtype) -> Any:
+    """The losses of rows, which add up to a mean or sum, as that."""
+    if reduction == "none":
+        return losses.astype(dtype, copy=False)
+    loss = cuda.cupy().empty((), dtype)
+    reduce_rows(losses, loss, "Sum", 1, losses.size, 1.0)
+    return loss
+
+
 def cross_entropy(
     input: Any,
     target: Any,
@@ -116,13 +152,13 @@ def cross_entropy(
     """
     if input.ndim < 2 or not input.size or input.dtype.name not in C_TYPES or target.dtype.kind not in "iu":
         return NotImplemented
-    xp, kind, sums = cuda.cupy(), C_TYPES[input.dtype.name], wide(input.dtype)
+    xp, sums = cuda.cupy(), wide(input.dtype)
     mean = reduction == "mean"
     target = xp.ascontiguousarray(target.astype(INT64, copy=False))
     if not xp.moveaxis(input, 1, -1).flags.c_contiguous:
         input = xp.ascontiguousarray(input)
     last = xp.moveaxis(input, 1, -1)
-    count, columns = target.size, input.shape[1]
+    columns = input.shape[1]
     if weight is not None:
         weight = xp.ascontiguousarray(weight.astype(sums, copy=False))
     totals = _totals(target, weight, ignore_index, columns, sums, mean, label_smoothing > 0)
@@ -133,32 +169,41 @@ def cross_entropy(
         gradient = xp.empty(input.shape if plain else last.shape, input.dtype)
     options = (np.int64(ignore_index), sums.type(label_smoothing), np.bool_(mean))
     args = (input, target, NULL if weight is None else weight, totals, *options, losses, gradient)
-    smooth = "true" if label_smoothing else "false"
-    if last.flags.c_contiguous:
-        how = rows(count, columns, input.dtype, alignment(input))
-        name = "cross_entropy" if how.packs else "cross_entropy_long"
-        sizes: tuple[Any, ...] = (np.int64(count), np.int32(columns)) if how.packs else (np.int64(columns),)
-        run("softmax", f"{name}<{kind}, {how.template()}, {smooth}>", how.grid, how.block, *args, *sizes)
-    else:
-        length = count // input.shape[0]
-        # Wider accesses would need more registers than there are.
-        across = min(2, width(input.dtype, min(8, alignment(input)), length))
-        # At least eight classes for each thread.
-        lanes = THREADS // max(1, min(32, _power(columns // 8)))
-        sizes = (np.int64(count), np.int32(columns), np.int64(length), np.int32(lanes))
-        grid = -(-count // (lanes * across))
-        run("softmax", f"cross_entropy_columns<{kind}, {across}, {smooth}>", grid, THREADS, *args, *sizes)
-    if reduction == "none":
-        loss = losses.astype(input.dtype, copy=False)
-    else:
-        loss = xp.empty((), input.dtype)
-        reduce_rows(losses, loss, "Sum", 1, count, 1.0)
+    _classify("cross_entropy", ", true" if label_smoothing else ", false", (input,), args)
+    loss = _together(losses, reduction, input.dtype)
     if not recording:
         return loss, None
     if not plain:
         # Laid out as the logits are.
         gradient = xp.moveaxis(gradient, -1, 1)
     return loss, (gradient, totals[:1].reshape(()) if mean and input.dtype == np.float16 else None)
+
+
+def soft_cross_entropy(
+    input: Any, target: Any, weight: Any, reduction: str, label_smoothing: float, recording: bool
+) -> Any:
+    """The loss of logits (N, C, ...) with a probability for each class; what is returned is ``cross_entropy``'s."""
+    if input.ndim < 2 or not input.size or input.dtype.name not in C_TYPES or target.dtype != input.dtype:
+        return NotImplemented
+    xp, sums = cuda.cupy(), wide(input.dtype)
+    if not xp.moveaxis(input, 1, -1).flags.c_contiguous:
+        input, target = xp.ascontiguousarray(input), xp.ascontiguousarray(target)
+    last = xp.moveaxis(input, 1, -1)
+    plain = input.flags.c_contiguous
+    target = xp.ascontiguousarray(target if plain else xp.moveaxis(target, 1, -1))
+    if weight is not None:
+        weight = xp.ascontiguousarray(weight.astype(sums, copy=False))
+    losses = xp.empty(last.shape[:-1], sums)
+    gradient = xp.empty(target.shape, input.dtype) if recording else NULL
+    count = losses.size if reduction == "mean" else 1
+    options = (NULL if weight is None else weight, sums.type(label_smoothing), sums.type(1.0 / count))
+    _classify("soft_cross_entropy", "", (input, target), (input, target, *options, losses, gradient))
+    loss = _together(losses, reduction, input.dtype)
+    if not recording:
+        return loss, None
+    if not plain:
+        gradient = xp.moveaxis(gradient, -1, 1)
+    return loss, (gradient, xp.full((), count, sums) if count > 1 and input.dtype == np.float16 else None)
 
 
 def scaled_rows(input: Any, scale: Any, divisor: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products over unrolled windows, and maxima of windows: ``kernels/window.cu``."""
+"""Convolutions as matrix products over unrolled windows, maxima and means of windows: ``kernels/window.cu``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import cuda, gemm, lazy
-from .launch import C_TYPES, NULL, THREADS, are_plain, run, wide
+from .launch import C_TYPES, NULL, THREADS, alignment, are_plain, run, wide, width
 from .reduction import reduce_columns, reduce_rows
 
 Ints = tuple[int, ...]
@@ -17,6 +17,12 @@ Ints = tuple[int, ...]
 _ROOM = 1 << 28  # bytes of unrolled windows at a time
 _MOST = 1 << 31  # elements that a 32-bit number can count
 _DIMS = 3
+
+
+def _axis(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> list[np.int32]:
+    """How windows lie along one dimension, as the kernels take it."""
+    # Steps that are larger than all else are never made.
+    return [np.int32(n) for n in (size, out, kernel, min(stride, _MOST - 1), padding, min(dilation, _MOST - 1))]
 
 
 class _Windows:
@@ -28,7 +34,7 @@ class _Windows:
         self.trivial = size == out and self.offsets == 1 and not any(padding)
         each = list(zip(size, out, kernel, stride, padding, dilation, strict=True))
         axes = [(1, 1, 1, 1, 0, 1)] * (_DIMS - len(each)) + each
-        self.axes = [np.int32(n) for axis in axes for n in axis]
+        self.axes = [n for axis in axes for n in _axis(*axis)]
 
     def unfold(self, x: Any, merged: bool) -> Any:
         """The windows of x (N, C, ...) as (N, C * offsets, windows), or ``merged`` as (C * offsets, N * windows)."""
@@ -157,7 +163,7 @@ def sum_channels(input: Any) -> Any:
 def _lines(name: str, input: Any, others: Sequence[Any], outs: Sequence[Any], dim: int, axis: Sequence[int]) -> None:
     """Run a kernel over the lines along a dimension."""
     after = math.prod(input.shape[dim + 1 :])
-    sizes = (np.int64(outs[0].size), np.uint32(after), *[np.int32(n) for n in axis])
+    sizes = (np.int64(outs[0].size), np.uint32(after), *_axis(*axis))
     grid = -(-outs[0].size // THREADS)
     run("window", f"{name}<{C_TYPES[input.dtype.name]}>", grid, THREADS, input, *others, *outs, *sizes)
 
@@ -197,3 +203,70 @@ def unpool_along(
     axis = (length, input.shape[dim], kernel, stride, padding, dilation)
     _lines("maxima_slope", xp.ascontiguousarray(input), (xp.ascontiguousarray(winners),), (out,), dim, axis)
     return out
+
+
+class _Means:
+    """How windows over the last dimensions, of ``size`` and so many of ``out``, are divided."""
+
+    def __init__(
+        self, size: Ints, out: Ints, kernel: Ints, stride: Ints, padding: Ints, include_pad: bool, by: float | None
+    ):
+        self.windows = _Windows(size, out, kernel, stride, padding, (1,) * len(kernel))
+        self.largest = max(self.windows.places, self.windows.count) + max(kernel)
+        self.include_pad = include_pad
+        inside = all(
+            not p and (o - 1) * s + k <= n for n, o, k, s, p in zip(size, out, kernel, stride, padding, strict=True)
+        )
+        # Where windows differ in size each is divided by its own, for which 0 stands.
+        self.scale = 1.0 / by if by is not None else 1.0 / math.prod(kernel) if inside else 0.0
+        self.is_one = inside and kernel == size
+
+    def run(self, name: str, kind: str, across: int, inner: int, input: Any, out: Any) -> None:
+        """Make ``out``, of so many elements in a plane, so many neighbours by each thread."""
+        planes = out.size // inner
+        input, out = input.reshape(planes, -1), out.reshape(planes, -1)
+        step = (_MOST - 1) // inner
+        options = (wide(out.dtype).type(self.scale), np.bool_(self.include_pad), *self.windows.axes)
+        for start in range(0, planes, step):
+            part = out[start : start + step]
+            grid = -(-part.size // (across * THREADS))
+            run(
+                "window",
+                f"{name}<{kind}>",
+                grid,
+                THREADS,
+                input[start : start + step],
+                part,
+                np.uint32(part.size),
+                *options,
+            )
+
+
+def avg_pool(input: Any, kernel: Ints, stride: Ints, padding: Ints, out: Ints, include_pad: bool, divisor: Any) -> Any:
+    """The means of windows over the last dimensions."""
+    dims = len(kernel)
+    means = _Means(input.shape[-dims:], out, kernel, stride, padding, include_pad, divisor)
+    if not (means.windows.count and _are_fit(means.largest, input)):
+        return NotImplemented
+    input = cuda.cupy().ascontiguousarray(input)
+    result = cuda.cupy().empty((*input.shape[:-dims], *out), input.dtype)
+    if means.is_one:
+        reduce_rows(input, result, "Sum", result.size, means.windows.places, means.scale)
+    else:
+        means.run("averages", C_TYPES[input.dtype.name], 1, means.windows.count, input, result)
+    return result
+
+
+def avg_unpool(
+    input: Any, size: Ints, kernel: Ints, stride: Ints, padding: Ints, include_pad: bool, divisor: Any
+) -> Any:
+    """Each element shared out over its window: the gradient of the means."""
+    dims = len(kernel)
+    means = _Means(size, input.shape[-dims:], kernel, stride, padding, include_pad, divisor)
+    if not (means.windows.places and _are_fit(means.largest, input)):
+        return NotImplemented
+    input = cuda.cupy().ascontiguousarray(input)
+    result = cuda.cupy().empty((*input.shape[:-dims], *size), input.dtype)
+    across = width(input.dtype, alignment(result), size[-1])
+    means.run("averages_slope", f"{C_TYPES[input.dtype.name]}, {across}", across, means.windows.places, input, result)
+    return result

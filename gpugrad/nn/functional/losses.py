@@ -10,7 +10,7 @@ from ...backend import dtypes
 from ...ops import FUNCTIONS, REGISTRY
 from ...ops.core import as_tensors
 from ...tensor import Tensor
-from .activations import log_softmax, logsigmoid
+from .activations import logsigmoid
 from .layers import pairwise_distance
 
 __all__ = [
@@ -270,10 +270,6 @@ def cross_entropy(
     return loss.squeeze(0) if single and reduction == "none" else loss
 
 
-def _by_class(weight: Tensor, rows: Tensor) -> Tensor:
-    return weight.reshape(-1, *(1,) * (rows.ndim - 2))
-
-
 def _probabilities_loss(
     rows: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
 ) -> Tensor:
@@ -281,13 +277,9 @@ def _probabilities_loss(
         raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
     if ignore_index >= 0:
         raise RuntimeError("ignore_index is not supported for floating point target")
-    if smoothing:
-        target = target * (1 - smoothing) + smoothing / rows.shape[1]
-    products = log_softmax(rows, 1) * target
-    values = -(products if weight is None else products * _by_class(weight, rows)).sum(1)
-    return (
-        values.sum() / values._data.size if reduction == "mean" and values._data.size else _reduced(values, reduction)
-    )
+    dtype = dtypes.promote(rows.dtype, target.dtype)
+    inputs = [None if t is None else t.to(dtype) for t in (rows, target, weight)]
+    return REGISTRY["soft_cross_entropy"](*inputs, reduction, float(smoothing))
 
 
 def nll_loss(
