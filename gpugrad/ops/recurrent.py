@@ -1,11 +1,22 @@
-"""One time step of an LSTM and of a GRU: the hidden state's product and all gates in one op."""
+"""Recurrent networks: one time step of an LSTM and of a GRU, and all steps of one layer in one direction.
+
+The ops on sequences take the steps' rows one after the other, (rows, in), of steps of the given falling batch sizes,
+as a PackedSequence holds them.  Their gradients by the weights are one product over all steps.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
-from .core import op
-from .matmul import _product
+import numpy as np
+
+from ..backend import blas, cpu, module_of
+from ..engine import sum_to
+from .core import op, recorded_gradients
+from .matmul import _product, linear
 from .shape import zeros_like_gradient
 
 
@@ -134,4 +145,462 @@ def _gru_rule(F, grad, wanted, h, weight, aux):
         grad * z + F.matmul(g_hidden, weight) if wanted[1] else None,
         F.matmul(F.permute(g_hidden, (1, 0)), h) if wanted[2] else None,
         g_hidden if wanted[3] else None,
+    )
+
+
+# Sequences
+
+_NOT_WITHOUT_ROWS = {"empty": (1,)}  # the batch sizes say how many there are
+
+
+def _through_time(
+    cat: Callable[[list[Any]], Any],
+    sizes: Sequence[int],
+    backward: bool,
+    first: Sequence[Any],
+    step: Callable[[slice, Any], Any],
+) -> tuple[Any, ...]:
+    """The last states of ``state = step(rows, state)``, called for each time step, or each from the last to the first.
+
+    A sequence leaves at its end; it joins there, with its own first state, where the walk goes backward.
+    """
+    stops = list(accumulate(sizes))
+    count = sizes[-1] if backward else sizes[0]
+    state = tuple(first) if count == sizes[0] else tuple(s[:count] for s in first)
+    left: list[tuple[Any, ...]] = []
+    for t in reversed(range(len(sizes))) if backward else range(len(sizes)):
+        before, count = count, sizes[t]
+        if count < before:
+            left.append(tuple(s[count:] for s in state))
+            state = tuple(s[:count] for s in state)
+        elif count > before:
+            state = tuple(cat([s, s0[before:count]]) for s, s0 in zip(state, first, strict=True))
+        state = step(slice(stops[t] - count, stops[t]), state)
+    if left:
+        state = tuple(cat(list(parts)) for parts in zip(state, *reversed(left), strict=True))
+    return state
+
+
+def _step_by_step(
+    linear: Any, cat: Any, step: Any, input: Any, first: Any, weight: Any, bias: Any, sizes: Any, reverse: bool
+) -> tuple[Any, ...]:
+    """What the ops on sequences compute, as PyTorch and the recorded gradients do it."""
+    given = linear(input, weight, bias)
+    outputs: list[Any] = []
+
+    def note(rows: slice, state: Any) -> Any:
+        state = step(given[rows], *state)
+        outputs.append(state[0])
+        return state
+
+    last = _through_time(cat, sizes, reverse, first, note)
+    return (cat(outputs[::-1] if reverse else outputs), *last)
+
+
+def _cat_of(F: Any) -> Callable[[list[Any]], Any]:
+    return lambda parts: F.cat(*parts, 0)
+
+
+def _working(*arrays: Any) -> list[Any]:
+    """Arrays as they are computed with: NumPy multiplies matrices of half precision one element at a time."""
+    return [
+        a.astype(np.float32) if a.__class__ is np.ndarray and a.dtype.itemsize == 2 else a  # type: ignore[union-attr]
+        for a in arrays
+    ]
+
+
+def _halves(xp: Any, like: Any, bent: slice) -> Any:
+    """Factors of the gates: 1/2 for those with a sigmoid, which is (tanh(a / 2) + 1) / 2, and 1 for the others."""
+    factors = xp.full(len(like), 0.5, like.dtype)
+    factors[bent] = 1
+    return factors
+
+
+def _turned(xp: Any, weight: Any, factors: Any = None) -> Any:
+    """The weight's transpose in C order, in which BLAS multiplies few rows by it up to three times faster."""
+    out = xp.empty(weight.shape[::-1], weight.dtype)
+    out[...] = weight.T
+    if factors is not None:
+        out *= factors
+    return out
+
+
+def _blocks(xp: Any, backward: bool, size: int, sizes: Sequence[int], fill: Callable[[slice], None]) -> Any:
+    """``ready(rows)``, which calls ``fill`` for blocks of rows that fit in cache, in time for a walk through them.
+
+    Args:
+        size: elements in a row.
+    """
+    total = sum(sizes)
+    if xp is not np or total * size <= cpu.BLOCK:
+        fill(slice(0, total))
+        return lambda rows: None
+    most = max(1, cpu.BLOCK // (size * max(sizes))) * max(sizes)
+    filled = slice(0, 0)
+
+    def ready(rows: slice) -> None:
+        nonlocal filled
+        if not filled.start <= rows.start < rows.stop <= filled.stop:
+            low, high = (max(0, rows.stop - most), rows.stop) if backward else (rows.start, rows.start + most)
+            filled = slice(low, min(high, total))
+            fill(filled)
+
+    return ready
+
+
+def _arrived(xp: Any, gradients: Sequence[Any], states: Sequence[Any]) -> list[Any]:
+    """The gradients of the last states; zeros where none came."""
+    return [xp.zeros(s.shape, s.dtype) if g is None else g for g, s in zip(_working(*gradients), states, strict=True)]
+
+
+def _lstm_sequences(t: Any) -> list[Any]:
+    weights = t(12, 4), t(12, 3), t(12), None
+    return [
+        (t(6, 4), t(2, 3), t(2, 3), *weights, (2, 2, 2), False),
+        (t(6, 4), t(3, 3), t(3, 3), *weights, (3, 2, 1), True),
+        (t(5, 4), t(3, 2), t(3, 3), t(12, 4), t(12, 2), None, t(2, 3), (3, 1, 1), False),
+    ]
+
+
+def _lstm_by_steps(
+    linear: Any, cat: Any, step: Any, input: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias: Any,
+    projection: Any, sizes: Any, reverse: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    def projected(given: Any, h: Any, c: Any) -> Any:
+        h, c = step(given, h, c, weight_hh)
+        return (h if projection is None else linear(h, projection, None)), c
+
+    return _step_by_step(linear, cat, projected, input, (h, c), weight_ih, bias, sizes, reverse)
+
+
+@op(
+    outputs=3,
+    aux=True,
+    samples=_lstm_sequences,
+    tests=_NOT_WITHOUT_ROWS,
+    torch=lambda torch, *args: _lstm_by_steps(
+        torch.nn.functional.linear, torch.cat, partial(_torch_lstm, torch), *args
+    ),
+)
+def lstm(xp, input, h, c, weight_ih, weight_hh, bias, projection, /, sizes, reverse, recording):
+    """``lstm_step`` along sequences: the hidden states of all steps, the last hidden states and the last cell states.
+
+    aux: the gates, tanh of the new cell states, and both states before each step.
+    """
+    dtype, n = input.dtype, c.shape[1]
+    input, h, c, weight_ih, weight_hh, bias, projection = _working(input, h, c, weight_ih, weight_hh, bias, projection)
+    factors = _halves(xp, weight_hh, slice(2 * n, 3 * n))
+    given = linear.on_arrays(input, weight_ih * factors[:, None], None if bias is None else bias * factors)
+    weight = _turned(xp, weight_hh, factors)
+    down = None if projection is None else _turned(xp, projection)
+    rows = len(given)
+    out = xp.empty((rows, h.shape[1]), given.dtype)
+    bent, before_c = (xp.empty((rows, n), given.dtype) for _ in range(2)) if recording else (None, None)
+    before_h = xp.empty(out.shape, given.dtype) if recording else None
+
+    def step(part: slice, state: Any) -> Any:
+        h, c = state
+        gates = given[part]
+        gates += blas.matmul(xp, h, weight)
+        xp.tanh(gates, out=gates)
+        for sigmoid in (gates[:, : 2 * n], gates[:, 3 * n :]):
+            sigmoid *= 0.5
+            sigmoid += 0.5
+        new = gates[:, n : 2 * n] * c
+        new += gates[:, :n] * gates[:, 2 * n : 3 * n]
+        if recording:
+            before_h[part], before_c[part] = h, c
+            curve = xp.tanh(new, out=bent[part])
+        else:
+            curve = xp.tanh(new)
+        if down is None:
+            return xp.multiply(gates[:, 3 * n :], curve, out=out[part]), new
+        out[part] = blas.matmul(xp, gates[:, 3 * n :] * curve, down)
+        return out[part], new
+
+    h, c = _through_time(xp.concatenate, sizes, reverse, (h, c), step)
+    outs = (out, xp.array(h, copy=True), c)
+    return tuple(a.astype(dtype, copy=False) for a in outs), (given, bent, before_h, before_c)
+
+
+@lstm.joint_rule
+def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bias, projection, aux, sizes, reverse):
+    if F.is_taped:
+        walk = partial(_lstm_by_steps, F.linear, _cat_of(F), F.lstm_step, sizes=sizes, reverse=reverse)
+        return recorded_gradients(walk, (input, h, c, weight_ih, weight_hh, bias, projection), grads, wanted)
+    gates, bent, before_h, before_c = aux
+    xp, n = module_of(gates), c.shape[1]
+    input, h, c, weight_ih, weight_hh, projection = _working(input, h, c, weight_ih, weight_hh, projection)
+    (g_out,) = _working(grads[0])
+    i, f, g, o = (gates[:, k * n : (k + 1) * n] for k in range(4))
+    # By a gate before its function, this times the gradient by the cell (by the hidden state in case of o);
+    # what it is multiplied by while walking back.
+    slopes = xp.empty(gates.shape, gates.dtype)
+    through = xp.empty(bent.shape, gates.dtype)  # the slope of the hidden state by the cell
+    arrived = None if projection is None else xp.empty(before_h.shape, gates.dtype)
+
+    def fill(part: slice) -> None:
+        s = slopes[part]
+        xp.multiply(gates[part], gates[part], out=s)
+        for sigmoid, its in ((s[:, : 2 * n], gates[part, : 2 * n]), (s[:, 3 * n :], o[part])):
+            xp.subtract(its, sigmoid, out=sigmoid)
+        xp.subtract(1, s[:, 2 * n : 3 * n], out=s[:, 2 * n : 3 * n])
+        for k, factor in enumerate((g, before_c, i, bent)):
+            s[:, k * n : (k + 1) * n] *= factor[part]
+        slope = through[part]
+        xp.multiply(bent[part], bent[part], out=slope)
+        xp.subtract(1, slope, out=slope)
+        slope *= o[part]
+
+    ready = _blocks(xp, not reverse, 4 * n, sizes, fill)
+
+    def step(part: slice, state: Any) -> Any:
+        g_h, g_c = state
+        ready(part)
+        if g_out is not None:
+            g_h = g_h + g_out[part]
+        if projection is not None:
+            arrived[part] = g_h
+            g_h = blas.matmul(xp, g_h, projection)
+        g_new = g_h * through[part]
+        g_new += g_c
+        s = slopes[part]
+        by_gate = s.reshape(len(s), 4, n)
+        by_gate[:, :3] *= g_new[:, None]
+        by_gate[:, 3] *= g_h
+        g_new *= f[part]
+        return blas.matmul(xp, s, weight_hh), g_new
+
+    g_h, g_c = _through_time(xp.concatenate, sizes, not reverse, _arrived(xp, grads[1:], (h, c)), step)
+    g_weight, g_bias = _slopes_of_linear(F, slopes, input, wanted[3], wanted[5])
+    return (
+        F.matmul(slopes, weight_ih) if wanted[0] else None,
+        g_h if wanted[1] else None,
+        g_c if wanted[2] else None,
+        g_weight,
+        F.matmul(slopes.T, before_h) if wanted[4] else None,
+        g_bias,
+        F.matmul(arrived.T, o * bent) if wanted[6] else None,
+    )
+
+
+def _slopes_of_linear(F: Any, g: Any, input: Any, weight: bool, bias: bool) -> tuple[Any, Any]:
+    """The gradients by a weight and a bias, where wanted."""
+    if weight and bias:
+        return F.linear_slopes(g, input)
+    return F.matmul(g.T, input) if weight else None, sum_to(g, g.shape[1:]) if bias else None
+
+
+def _gru_sequences(t: Any) -> list[Any]:
+    return [
+        (t(6, 4), t(2, 3), t(9, 4), t(9, 3), t(9), t(9), (2, 2, 2), False),
+        (t(6, 4), t(3, 3), t(9, 4), t(9, 3), None, None, (3, 2, 1), True),
+    ]
+
+
+def _gru_by_steps(
+    linear: Any, cat: Any, step: Any, input: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any,
+    sizes: Any, reverse: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    def one(given: Any, h: Any) -> Any:
+        return (step(given, h, weight_hh, bias_hh),)
+
+    return _step_by_step(linear, cat, one, input, (h,), weight_ih, bias_ih, sizes, reverse)
+
+
+@op(
+    outputs=2,
+    aux=True,
+    samples=_gru_sequences,
+    tests=_NOT_WITHOUT_ROWS,
+    torch=lambda torch, *args: _gru_by_steps(torch.nn.functional.linear, torch.cat, partial(_torch_gru, torch), *args),
+)
+def gru(xp, input, h, weight_ih, weight_hh, bias_ih, bias_hh, /, sizes, reverse, recording):
+    """``gru_step`` along sequences: the hidden states of all steps, and the last ones.
+
+    aux: the gates, what the hidden state contributed to n, and the hidden state before each step.
+    """
+    dtype, n = input.dtype, h.shape[1]
+    input, h, weight_ih, weight_hh, bias_ih, bias_hh = _working(input, h, weight_ih, weight_hh, bias_ih, bias_hh)
+    factors = _halves(xp, weight_hh, slice(2 * n, 3 * n))
+    inside = None if bias_hh is None else bias_hh[2 * n :]
+    bias = None
+    if bias_hh is not None or bias_ih is not None:
+        bias = xp.zeros(3 * n, weight_hh.dtype) if bias_ih is None else xp.array(bias_ih, copy=True)
+        if bias_hh is not None:
+            bias[: 2 * n] += bias_hh[: 2 * n]
+        bias *= factors
+    given = linear.on_arrays(input, weight_ih * factors[:, None], bias)
+    weight = _turned(xp, weight_hh, factors)
+    out = xp.empty((len(given), n), given.dtype)
+    inner, before = (xp.empty(out.shape, given.dtype) for _ in range(2)) if recording else (None, None)
+
+    def step(part: slice, state: Any) -> Any:
+        (h,) = state
+        gates = given[part]
+        hidden = blas.matmul(xp, h, weight)
+        sigmoids, new, contribution = gates[:, : 2 * n], gates[:, 2 * n :], hidden[:, 2 * n :]
+        sigmoids += hidden[:, : 2 * n]
+        xp.tanh(sigmoids, out=sigmoids)
+        sigmoids *= 0.5
+        sigmoids += 0.5
+        if inside is not None:
+            contribution += inside
+        if recording:
+            inner[part], before[part] = contribution, h
+        contribution *= gates[:, :n]
+        new += contribution
+        xp.tanh(new, out=new)
+        after = xp.subtract(h, new, out=out[part])
+        after *= gates[:, n : 2 * n]
+        after += new
+        return (after,)
+
+    (h,) = _through_time(xp.concatenate, sizes, reverse, (h,), step)
+    return (out.astype(dtype, copy=False), xp.array(h, dtype, copy=True)), (given, inner, before)
+
+
+@gru.joint_rule
+def _gru_sequence_rule(F, grads, wanted, input, h, weight_ih, weight_hh, bias_ih, bias_hh, aux, sizes, reverse):
+    if F.is_taped:
+        walk = partial(_gru_by_steps, F.linear, _cat_of(F), F.gru_step, sizes=sizes, reverse=reverse)
+        return recorded_gradients(walk, (input, h, weight_ih, weight_hh, bias_ih, bias_hh), grads, wanted)
+    gates, inner, before = aux
+    xp, n = module_of(gates), h.shape[1]
+    input, h, weight_ih, weight_hh = _working(input, h, weight_ih, weight_hh)
+    (g_out,) = _working(grads[0])
+    r, z, new = (gates[:, k * n : (k + 1) * n] for k in range(3))
+    # By n, r, z and what the hidden state contributes to n, in this order: so the three that the input contributes to
+    # lie together, and so do the three that the hidden state contributes to.
+    slopes = xp.empty((len(gates), 4 * n), gates.dtype)
+
+    def fill(part: slice) -> None:
+        by_n, by_r, by_z, by_inner = (slopes[part, k * n : (k + 1) * n] for k in range(4))
+        rest = 1 - z[part]
+        xp.multiply(new[part], new[part], out=by_n)
+        xp.subtract(1, by_n, out=by_n)
+        by_n *= rest
+        xp.subtract(before[part], new[part], out=by_z)
+        by_z *= z[part]
+        by_z *= rest
+        xp.multiply(by_n, r[part], out=by_inner)
+        xp.subtract(1, r[part], out=by_r)
+        by_r *= by_inner
+        by_r *= inner[part]
+
+    ready = _blocks(xp, not reverse, 4 * n, sizes, fill)
+
+    def step(part: slice, state: Any) -> Any:
+        (g,) = state
+        ready(part)
+        if g_out is not None:
+            g = g + g_out[part]
+        s = slopes[part]
+        by_gate = s.reshape(len(s), 4, n)
+        by_gate *= g[:, None]
+        before = blas.matmul(xp, s[:, n:], weight_hh)
+        before += g * z[part]
+        return (before,)
+
+    (g_h,) = _through_time(xp.concatenate, sizes, not reverse, _arrived(xp, grads[1:], (h,)), step)
+    from_input, from_hidden = slopes[:, : 3 * n], slopes[:, n:]
+    g_weight, g_bias = _slopes_of_linear(F, from_input, input, wanted[2], wanted[4])
+    g_hidden_weight, g_hidden_bias = _slopes_of_linear(F, from_hidden, before, wanted[3], wanted[5])
+    return (
+        F.matmul(from_input, xp.concatenate([weight_ih[2 * n :], weight_ih[: 2 * n]])) if wanted[0] else None,
+        g_h if wanted[1] else None,
+        xp.concatenate([g_weight[n:], g_weight[:n]]) if wanted[2] else None,
+        g_hidden_weight,
+        xp.concatenate([g_bias[n:], g_bias[:n]]) if wanted[4] else None,
+        g_hidden_bias,
+    )
+
+
+def _rnn_sequences(t: Any) -> list[Any]:
+    return [
+        (t(6, 4), t(2, 3), t(3, 4), t(3, 3), t(3), (2, 2, 2), False, "tanh"),
+        (t(6, 4), t(3, 3), t(3, 4), t(3, 3), None, (3, 2, 1), True, "relu"),
+    ]
+
+
+def _rnn_by_steps(
+    linear: Any, cat: Any, functions: Any, input: Any, h: Any, weight_ih: Any, weight_hh: Any, bias: Any,
+    sizes: Any, reverse: bool, nonlinearity: str,
+) -> tuple[Any, ...]:  # fmt: skip
+    function = getattr(functions, nonlinearity)
+
+    def one(given: Any, h: Any) -> Any:
+        return (function(given + linear(h, weight_hh, None)),)
+
+    return _step_by_step(linear, cat, one, input, (h,), weight_ih, bias, sizes, reverse)
+
+
+@op(
+    outputs=2,
+    aux=True,
+    samples=_rnn_sequences,
+    tests=_NOT_WITHOUT_ROWS,
+    torch=lambda torch, *args: _rnn_by_steps(torch.nn.functional.linear, torch.cat, torch, *args),
+)
+def rnn(xp, input, h, weight_ih, weight_hh, bias, /, sizes, reverse, nonlinearity, recording):
+    """h = f(W_ih x + bias + W_hh h) along sequences, f tanh or relu: the hidden states of all steps, and the last ones.
+
+    aux: the hidden states before and after each step.
+    """
+    dtype = input.dtype
+    input, h, weight_ih, weight_hh, bias = _working(input, h, weight_ih, weight_hh, bias)
+    given = linear.on_arrays(input, weight_ih, bias)
+    weight = _turned(xp, weight_hh)
+    before = xp.empty(given.shape, given.dtype) if recording else None
+
+    def step(part: slice, state: Any) -> Any:
+        (h,) = state
+        if recording:
+            before[part] = h
+        new = given[part]
+        new += blas.matmul(xp, h, weight)
+        if nonlinearity == "tanh":
+            xp.tanh(new, out=new)
+        else:
+            xp.maximum(new, 0, out=new)
+        return (new,)
+
+    (h,) = _through_time(xp.concatenate, sizes, reverse, (h,), step)
+    # The result may be changed in place before backward, which needs it.
+    out = xp.array(given, dtype, copy=True) if recording else given.astype(dtype, copy=False)
+    return (out, xp.array(h, dtype, copy=True)), (before, given)
+
+
+@rnn.joint_rule
+def _rnn_sequence_rule(F, grads, wanted, input, h, weight_ih, weight_hh, bias, aux, sizes, reverse, nonlinearity):
+    if F.is_taped:
+        walk = partial(_rnn_by_steps, F.linear, _cat_of(F), F, sizes=sizes, reverse=reverse, nonlinearity=nonlinearity)
+        return recorded_gradients(walk, (input, h, weight_ih, weight_hh, bias), grads, wanted)
+    before, after = aux
+    xp = module_of(after)
+    input, h, weight_ih, weight_hh = _working(input, h, weight_ih, weight_hh)
+    (g_out,) = _working(grads[0])
+    slopes = xp.empty(after.shape, after.dtype)
+
+    def step(part: slice, state: Any) -> Any:
+        (g,) = state
+        if g_out is not None:
+            g = g + g_out[part]
+        s = slopes[part]
+        if nonlinearity == "tanh":
+            xp.multiply(after[part], after[part], out=s)
+            xp.subtract(1, s, out=s)
+            s *= g
+        else:
+            s[...] = F.keep(g, ~(after[part] <= 0))
+        return (blas.matmul(xp, s, weight_hh),)
+
+    (g_h,) = _through_time(xp.concatenate, sizes, not reverse, _arrived(xp, grads[1:], (h,)), step)
+    g_weight, g_bias = _slopes_of_linear(F, slopes, input, wanted[2], wanted[4])
+    return (
+        F.matmul(slopes, weight_ih) if wanted[0] else None,
+        g_h if wanted[1] else None,
+        g_weight,
+        F.matmul(slopes.T, before) if wanted[3] else None,
+        g_bias,
     )
