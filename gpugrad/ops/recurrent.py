@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas, cpu, module_of
+from ..backend import blas, module_of
 from .core import op, recorded_gradients
 from .matmul import _product, linear
 from .shape import zeros_like_gradient
@@ -256,27 +256,15 @@ def _bias_slopes(xp: Any, slopes: Any) -> Any:
     return blas.matmul(xp, xp.ones(slopes.shape[-2], slopes.dtype), slopes)
 
 
-def _blocks(xp: Any, backward: bool, size: int, sizes: Sequence[int], fill: Callable[[slice], None]) -> Any:
-    """``ready(rows)``, which calls ``fill`` for blocks of rows that fit in cache, in time for a walk through them.
+def _last_first(xp: Any, weight: Any, count: int) -> Any:
+    """The rows of the last gate before those of the others; for those of an LSTM with the sigmoids side by side."""
+    n = len(weight) // count
+    return xp.concatenate([weight[-n:], weight[:-n]])
 
-    Args:
-        size: elements in a row.
-    """
-    total = sum(sizes)
-    if xp is not np or total * size <= cpu.BLOCK:
-        fill(slice(0, total))
-        return lambda rows: None
-    most = max(1, cpu.BLOCK // (size * max(sizes))) * max(sizes)
-    filled = slice(0, 0)
 
-    def ready(rows: slice) -> None:
-        nonlocal filled
-        if not filled.start <= rows.start < rows.stop <= filled.stop:
-            low, high = (max(0, rows.stop - most), rows.stop) if backward else (rows.start, rows.start + most)
-            filled = slice(low, min(high, total))
-            fill(filled)
-
-    return ready
+def _first_last(xp: Any, by_gate: Any, like: Any) -> Any:
+    """The gradient by what ``_last_first`` was given."""
+    return xp.concatenate([by_gate[1:], by_gate[:1]]).reshape(like.shape)
 
 
 def _arrived(xp: Any, gradients: Sequence[Any], states: Sequence[Any]) -> list[Any]:
@@ -316,43 +304,59 @@ def _lstm_by_steps(
 def lstm(xp, input, h, c, weight_ih, weight_hh, bias, projection, /, sizes, reverse, recording):
     """``lstm_step`` along sequences: the hidden states of all steps, the last hidden states and the last cell states.
 
-    aux: the gates, tanh of the new cell states, and both states before each step.
+    aux: the slopes by the gates o, i, f, g before their functions (of the hidden state for o, of the cell for the others),
+    the forget gates, the slope of the hidden state by the cell, the hidden states before each step and, with a
+    projection, those before it.
     """
-    dtype, n = input.dtype, c.shape[1]
+    dtype, count = input.dtype, 4
     input, h, c, weight_ih, weight_hh, bias, projection = _working(input, h, c, weight_ih, weight_hh, bias, projection)
-    factors = _halves(xp, weight_hh, 4, 2)
+    weight_ih, weight_hh = _last_first(xp, weight_ih, count), _last_first(xp, weight_hh, count)
+    bias = None if bias is None else _last_first(xp, bias, count)
+    factors = _halves(xp, weight_hh, count, 3)
     given = _contribution(xp, input, weight_ih, bias, factors)
-    weight = _turned(xp, _by_gate(weight_hh, 4), factors)
+    weight = _turned(xp, _by_gate(weight_hh, count), factors)
     down = None if projection is None else _turned(xp, projection)
-    rows = given.shape[1]
-    out = xp.empty((rows, h.shape[1]), given.dtype)
-    bent, before_c = (xp.empty((rows, n), given.dtype) for _ in range(2)) if recording else (None, None)
-    before_h = xp.empty(out.shape, given.dtype) if recording else None
+    states = given.shape[1:]
+    out = xp.empty((states[0], h.shape[1]), given.dtype)
+    raw = out if down is None else xp.empty(states, given.dtype)
+    forget, through = (xp.empty(states, given.dtype) for _ in range(2)) if recording else (None, None)
+    before = xp.empty(out.shape, given.dtype) if recording else None
 
     def step(part: slice, state: Any) -> Any:
         h, c = state
         gates = given[:, part]
         gates += blas.matmul(xp, h, weight)
         xp.tanh(gates, out=gates)
-        for sigmoids in (gates[:2], gates[3]):
-            sigmoids *= 0.5
-            sigmoids += 0.5
-        i, f, g, o = gates
-        new = f * c
-        new += i * g
+        sigmoids = gates[:3]
+        sigmoids *= 0.5
+        sigmoids += 0.5
+        o, i, f, g = gates
+        terms = xp.empty((2, *c.shape), c.dtype)
+        xp.multiply(i, g, out=terms[0])
+        xp.multiply(f, c, out=terms[1])
+        c = terms[0] + terms[1]
+        bent = xp.tanh(c)
+        new = xp.multiply(o, bent, out=raw[part])
         if recording:
-            before_h[part], before_c[part] = h, c
-            curve = xp.tanh(new, out=bent[part])
-        else:
-            curve = xp.tanh(new)
-        if down is None:
-            return xp.multiply(o, curve, out=out[part]), new
-        out[part] = blas.matmul(xp, o * curve, down)
-        return out[part], new
+            # In place of the gates, while they are in cache: o (1 - o) bent is new - o new, and so on.
+            before[part], forget[part] = h, f
+            slope = through[part]
+            xp.multiply(new, bent, out=slope)
+            xp.subtract(o, slope, out=slope)
+            g *= terms[0]
+            xp.subtract(i, g, out=g)
+            inner = gates[1:3]
+            inner *= terms
+            xp.subtract(terms, inner, out=inner)
+            o *= new
+            xp.subtract(new, o, out=o)
+        if down is not None:
+            out[part] = blas.matmul(xp, new, down)
+        return out[part], c
 
     h, c = _through_time(xp.concatenate, sizes, reverse, (h, c), step)
     outs = (out, xp.array(h, copy=True), c)
-    return tuple(a.astype(dtype, copy=False) for a in outs), (given, bent, before_h, before_c)
+    return tuple(a.astype(dtype, copy=False) for a in outs), (given, forget, through, before, raw)
 
 
 @lstm.joint_rule
@@ -360,35 +364,16 @@ def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bia
     if F.is_taped:
         walk = partial(_lstm_by_steps, F.linear, _cat_of(F), F.lstm_step, sizes=sizes, reverse=reverse)
         return recorded_gradients(walk, (input, h, c, weight_ih, weight_hh, bias, projection), grads, wanted)
-    gates, bent, before_h, before_c = aux
-    xp, n = module_of(gates), c.shape[1]
+    slopes, forget, through, before, raw = aux
+    xp, count = module_of(slopes), 4
     input, h, c, weight_ih, weight_hh, projection = _working(input, h, c, weight_ih, weight_hh, projection)
     (g_out,) = _working(grads[0])
-    i, f, g, o = gates
-    # By a gate before its function, this times the gradient by the cell (by the hidden state in case of o);
-    # what it is multiplied by while walking back.
-    slopes = xp.empty(gates.shape, gates.dtype)
-    through = xp.empty(bent.shape, gates.dtype)  # the slope of the hidden state by the cell
-    arrived = None if projection is None else xp.empty(before_h.shape, gates.dtype)
-    weight = _by_gate(weight_hh, 4)
-
-    def fill(part: slice) -> None:
-        s, slope = slopes[:, part], through[part]
-        xp.multiply(gates[:, part], gates[:, part], out=s)
-        xp.subtract(gates[:2, part], s[:2], out=s[:2])
-        xp.subtract(1, s[2], out=s[2])
-        xp.subtract(o[part], s[3], out=s[3])
-        for k, factor in enumerate((g, before_c, i, bent)):
-            s[k] *= factor[part]
-        xp.multiply(bent[part], bent[part], out=slope)
-        xp.subtract(1, slope, out=slope)
-        slope *= o[part]
-
-    ready = _blocks(xp, not reverse, 4 * n, sizes, fill)
+    by_gates = xp.empty(slopes.shape, slopes.dtype)
+    arrived = None if projection is None else xp.empty(before.shape, slopes.dtype)
+    weight = _by_gate(_last_first(xp, weight_hh, count), count)
 
     def step(part: slice, state: Any) -> Any:
         g_h, g_c = state
-        ready(part)
         if g_out is not None:
             g_h = g_h + g_out[part]
         if projection is not None:
@@ -396,21 +381,21 @@ def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bia
             g_h = blas.matmul(xp, g_h, projection)
         g_new = g_h * through[part]
         g_new += g_c
-        s = slopes[:, part]
-        s[:3] *= g_new
-        s[3] *= g_h
-        g_new *= f[part]
-        return _back(xp, s, weight), g_new
+        slope, by_gate = slopes[:, part], by_gates[:, part]
+        xp.multiply(slope[1:], g_new, out=by_gate[1:])
+        xp.multiply(slope[0], g_h, out=by_gate[0])
+        g_new *= forget[part]
+        return _back(xp, by_gate, weight), g_new
 
     g_h, g_c = _through_time(xp.concatenate, sizes, not reverse, _arrived(xp, grads[1:], (h, c)), step)
     return (
-        _back(xp, slopes, _by_gate(weight_ih, 4)) if wanted[0] else None,
+        _back(xp, by_gates, _by_gate(_last_first(xp, weight_ih, count), count)) if wanted[0] else None,
         g_h if wanted[1] else None,
         g_c if wanted[2] else None,
-        _weight_slopes(xp, slopes, input).reshape(weight_ih.shape) if wanted[3] else None,
-        _weight_slopes(xp, slopes, before_h).reshape(weight_hh.shape) if wanted[4] else None,
-        _bias_slopes(xp, slopes).reshape(-1) if wanted[5] else None,
-        F.matmul(arrived.T, o * bent) if wanted[6] else None,
+        _first_last(xp, _weight_slopes(xp, by_gates, input), weight_ih) if wanted[3] else None,
+        _first_last(xp, _weight_slopes(xp, by_gates, before), weight_hh) if wanted[4] else None,
+        _first_last(xp, _bias_slopes(xp, by_gates), bias) if wanted[5] else None,
+        F.matmul(arrived.T, raw) if wanted[6] else None,
     )
 
 
@@ -441,46 +426,59 @@ def _gru_by_steps(
 def gru(xp, input, h, weight_ih, weight_hh, bias_ih, bias_hh, /, sizes, reverse, recording):
     """``gru_step`` along sequences: the hidden states of all steps, and the last ones.
 
-    aux: the gates, what the hidden state contributed to n, and the hidden state before each step.
+    aux: the slopes of the hidden state by the gates n, r, z before their functions and by what the hidden state before
+    contributes to n, and by this state itself; and this state.
     """
-    dtype, n = input.dtype, h.shape[1]
+    dtype, count = input.dtype, 3
     input, h, weight_ih, weight_hh, bias_ih, bias_hh = _working(input, h, weight_ih, weight_hh, bias_ih, bias_hh)
-    factors = _halves(xp, weight_hh, 3, 2)
-    inside = None if bias_hh is None else bias_hh[2 * n :]
-    bias = bias_ih
+    n = h.shape[1]
+    weight_ih, weight_hh = _last_first(xp, weight_ih, count), _last_first(xp, weight_hh, count)
+    bias = None if bias_ih is None else _last_first(xp, bias_ih, count)
+    inside = None
     if bias_hh is not None:
-        bias = xp.array(bias_hh, copy=True)
-        bias[2 * n :] = 0
-        if bias_ih is not None:
-            bias += bias_ih
+        added = _last_first(xp, bias_hh, count)
+        inside = xp.array(added[:n], copy=True)
+        added[:n] = 0
+        bias = added if bias is None else bias + added
+    factors = _halves(xp, weight_hh, count, 0)
     given = _contribution(xp, input, weight_ih, bias, factors)
-    weight = _turned(xp, _by_gate(weight_hh, 3), factors)
+    weight = _turned(xp, _by_gate(weight_hh, count), factors)
     out = xp.empty(given.shape[1:], given.dtype)
-    inner, before = (xp.empty(out.shape, given.dtype) for _ in range(2)) if recording else (None, None)
+    by_inner, through, before = (xp.empty(out.shape, given.dtype) for _ in range(3)) if recording else (None,) * 3
 
     def step(part: slice, state: Any) -> Any:
         (h,) = state
         hidden = blas.matmul(xp, h, weight)
-        sigmoids, new, contribution = given[:2, part], given[2, part], hidden[2]
-        sigmoids += hidden[:2]
+        new, r, z = gates = given[:, part]
+        sigmoids, inner = gates[1:], hidden[0]
+        sigmoids += hidden[1:]
         xp.tanh(sigmoids, out=sigmoids)
         sigmoids *= 0.5
         sigmoids += 0.5
-        r, z = sigmoids
         if inside is not None:
-            contribution += inside
-        if recording:
-            inner[part], before[part] = contribution, h
-        contribution *= r
-        new += contribution
+            inner += inside
+        inner *= r
+        new += inner
         xp.tanh(new, out=new)
-        after = xp.subtract(h, new, out=out[part])
-        after *= z
-        after += new
+        kept = h - new
+        kept *= z
+        after = xp.add(kept, new, out=out[part])
+        if recording:
+            # In place of the gates, while they are in cache.
+            before[part], through[part] = h, z
+            new *= new
+            xp.subtract(1, new, out=new)
+            new *= 1 - z
+            xp.multiply(new, r, out=by_inner[part])
+            r *= inner
+            xp.subtract(inner, r, out=r)
+            r *= new
+            z *= kept
+            xp.subtract(kept, z, out=z)
         return (after,)
 
     (h,) = _through_time(xp.concatenate, sizes, reverse, (h,), step)
-    return (out.astype(dtype, copy=False), xp.array(h, dtype, copy=True)), (given, inner, before)
+    return (out.astype(dtype, copy=False), xp.array(h, dtype, copy=True)), (given, by_inner, through, before)
 
 
 @gru.joint_rule
@@ -488,57 +486,34 @@ def _gru_sequence_rule(F, grads, wanted, input, h, weight_ih, weight_hh, bias_ih
     if F.is_taped:
         walk = partial(_gru_by_steps, F.linear, _cat_of(F), F.gru_step, sizes=sizes, reverse=reverse)
         return recorded_gradients(walk, (input, h, weight_ih, weight_hh, bias_ih, bias_hh), grads, wanted)
-    gates, inner, before = aux
-    xp, n = module_of(gates), h.shape[1]
+    slopes, by_inner, through, before = aux
+    xp, count = module_of(slopes), 3
     input, h, weight_ih, weight_hh = _working(input, h, weight_ih, weight_hh)
     (g_out,) = _working(grads[0])
-    r, z, new = gates
-    # By n, r, z and what the hidden state contributes to n, in this order: so the three that the input contributes to
-    # lie together, and so do the three that the hidden state contributes to.
-    slopes = xp.empty((4, *before.shape), gates.dtype)
-    weight = _by_gate(weight_hh, 3)
-
-    def fill(part: slice) -> None:
-        by_n, by_r, by_z, by_inner = slopes[:, part]
-        rest = 1 - z[part]
-        xp.multiply(new[part], new[part], out=by_n)
-        xp.subtract(1, by_n, out=by_n)
-        by_n *= rest
-        xp.subtract(before[part], new[part], out=by_z)
-        by_z *= z[part]
-        by_z *= rest
-        xp.multiply(by_n, r[part], out=by_inner)
-        xp.subtract(1, r[part], out=by_r)
-        by_r *= by_inner
-        by_r *= inner[part]
-
-    ready = _blocks(xp, not reverse, 4 * n, sizes, fill)
+    # By n, r, z and what the hidden state contributes to n: so the three that the input contributes to lie together,
+    # and so do the three that the hidden state contributes to.
+    by_gates = xp.empty((4, *before.shape), slopes.dtype)
+    weight = _by_gate(weight_hh, count)
 
     def step(part: slice, state: Any) -> Any:
         (g,) = state
-        ready(part)
         if g_out is not None:
             g = g + g_out[part]
-        s = slopes[:, part]
-        s *= g
-        before = _back(xp, s[1:], weight)
-        before += g * z[part]
-        return (before,)
+        by_gate = by_gates[:, part]
+        xp.multiply(slopes[:, part], g, out=by_gate[:3])
+        xp.multiply(by_inner[part], g, out=by_gate[3])
+        g_before = _back(xp, by_gate[1:], weight)
+        g_before += g * through[part]
+        return (g_before,)
 
     (g_h,) = _through_time(xp.concatenate, sizes, not reverse, _arrived(xp, grads[1:], (h,)), step)
-    from_input, from_hidden = slopes[:3], slopes[1:]
-
-    def in_order(by_gate: Any, like: Any) -> Any:
-        return xp.concatenate([by_gate[1:], by_gate[:1]]).reshape(like.shape)
-
+    from_input, from_hidden = by_gates[:3], by_gates[1:]
     return (
-        _back(xp, from_input, _by_gate(xp.concatenate([weight_ih[2 * n :], weight_ih[: 2 * n]]), 3))
-        if wanted[0]
-        else None,
+        _back(xp, from_input, _by_gate(_last_first(xp, weight_ih, count), count)) if wanted[0] else None,
         g_h if wanted[1] else None,
-        in_order(_weight_slopes(xp, from_input, input), weight_ih) if wanted[2] else None,
+        _first_last(xp, _weight_slopes(xp, from_input, input), weight_ih) if wanted[2] else None,
         _weight_slopes(xp, from_hidden, before).reshape(weight_hh.shape) if wanted[3] else None,
-        in_order(_bias_slopes(xp, from_input), bias_ih) if wanted[4] else None,
+        _first_last(xp, _bias_slopes(xp, from_input), bias_ih) if wanted[4] else None,
         _bias_slopes(xp, from_hidden).reshape(-1) if wanted[5] else None,
     )
 
