@@ -94,17 +94,18 @@ class _OneThread:
 one_thread = _OneThread()
 
 
-def matmul(xp: Any, a: Any, b: Any) -> Any:
-    """``a @ b`` of raw arrays."""
+def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``a @ b`` of raw arrays, written into ``out`` if it is given."""
     if xp is not np:
-        return gemm.matmul(a, b)
+        return gemm.matmul(a, b, out)
     if not b.ndim or not _SMALL < (work := a.size * b.shape[-1]) < _LARGE:
-        return np.matmul(a, b)
+        return np.matmul(a, b, out)
     with one_thread:
         if work < _MIDDLE or a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
-            return np.matmul(a, b)
+            return np.matmul(a, b, out)
         rows, columns = a.shape[0], b.shape[1]
-        out = np.empty((rows, columns), a.dtype)
+        if out is None:
+            out = np.empty((rows, columns), a.dtype)
         head = max(rows, columns) * _WAKING // work
         if rows >= columns:
             cpu.parallel(lambda start, stop: np.matmul(a[start:stop], b, out[start:stop]), rows, _CUT, head, _CUT)

@@ -6,6 +6,7 @@ as a PackedSequence holds them.  Their gradients by the weights are one product 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import blas, module_of
+from ..backend import blas, cpu, module_of
 from .core import op, recorded_gradients
 from .matmul import _product, linear
 from .shape import zeros_like_gradient
@@ -208,6 +209,11 @@ def _working(*arrays: Any) -> list[Any]:
     ]
 
 
+def _empty(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An uninitialised array that starts on a cache line."""
+    return cpu.empty(math.prod(shape), dtype).reshape(shape) if xp is np else xp.empty(shape, dtype)
+
+
 def _halves(xp: Any, like: Any, count: int, bent: int) -> Any:
     """Factors of the gates: 1/2 for those with a sigmoid, which is (tanh(a / 2) + 1) / 2, and 1 for number ``bent``."""
     factors = xp.full((count, 1, 1), 0.5, like.dtype)
@@ -234,7 +240,7 @@ def _contribution(xp: Any, input: Any, weight: Any, bias: Any, factors: Any) -> 
 
 def _turned(xp: Any, weight: Any, factors: Any = None) -> Any:
     """The transpose of matrices in C order, in which BLAS multiplies few rows by them up to three times faster."""
-    out = xp.empty((*weight.shape[:-2], *weight.shape[:-3:-1]), weight.dtype)
+    out = _empty(xp, (*weight.shape[:-2], *weight.shape[:-3:-1]), weight.dtype)
     out[...] = weight.swapaxes(-1, -2)
     if factors is not None:
         out *= factors
@@ -257,7 +263,7 @@ def _bias_slopes(xp: Any, slopes: Any) -> Any:
 
 
 def _last_first(xp: Any, weight: Any, count: int) -> Any:
-    """The rows of the last gate before those of the others; for those of an LSTM with the sigmoids side by side."""
+    """The rows of the last gate before those of the others."""
     n = len(weight) // count
     return xp.concatenate([weight[-n:], weight[:-n]])
 
@@ -270,6 +276,16 @@ def _first_last(xp: Any, by_gate: Any, like: Any) -> Any:
 def _arrived(xp: Any, gradients: Sequence[Any], states: Sequence[Any]) -> list[Any]:
     """The gradients of the last states; zeros where none came."""
     return [xp.zeros(s.shape, s.dtype) if g is None else g for g, s in zip(_working(*gradients), states, strict=True)]
+
+
+def _exchanged(xp: Any, weight: Any) -> Any:
+    """The weights of an LSTM's gates in the order g, f, i, o instead of i, f, g, o, or back, (gates, n, in)."""
+    i, f, g, o = _by_gate(weight, 4)
+    return xp.stack([g, f, i, o])
+
+
+def _rows(by_gate: Any) -> Any:
+    return by_gate.reshape(by_gate.shape[0] * by_gate.shape[1], by_gate.shape[2])
 
 
 def _lstm_sequences(t: Any) -> list[Any]:
@@ -304,59 +320,68 @@ def _lstm_by_steps(
 def lstm(xp, input, h, c, weight_ih, weight_hh, bias, projection, /, sizes, reverse, recording):
     """``lstm_step`` along sequences: the hidden states of all steps, the last hidden states and the last cell states.
 
-    aux: the slopes by the gates o, i, f, g before their functions (of the hidden state for o, of the cell for the others),
-    the forget gates, the slope of the hidden state by the cell, the hidden states before each step and, with a
-    projection, those before it.
+    aux: the slopes of the hidden state by the cell, of the cell by the gates g, f, i and of the hidden state by o, each
+    before its function; the forget gates; the hidden states before each step, and, with a projection, before that.
     """
-    dtype, count = input.dtype, 4
+    dtype, n = input.dtype, c.shape[1]
     input, h, c, weight_ih, weight_hh, bias, projection = _working(input, h, c, weight_ih, weight_hh, bias, projection)
-    weight_ih, weight_hh = _last_first(xp, weight_ih, count), _last_first(xp, weight_hh, count)
-    bias = None if bias is None else _last_first(xp, bias, count)
-    factors = _halves(xp, weight_hh, count, 3)
-    given = _contribution(xp, input, weight_ih, bias, factors)
-    weight = _turned(xp, _by_gate(weight_hh, count), factors)
+    factors = _halves(xp, weight_hh, 4, 0)
+    rows = len(input)
+    # The gates become their slopes, which take the same memory; the first place is for the slope by the cell.
+    slopes = _empty(xp, (5, rows, n), input.dtype)
+    _product(xp, input, (_exchanged(xp, weight_ih) * factors).swapaxes(1, 2), slopes[1:])
+    weight = _turned(xp, _exchanged(xp, weight_hh), factors)
+    if bias is not None:
+        bias = _exchanged(xp, bias[:, None]).swapaxes(1, 2) * factors
+        for_rows = _empty(xp, (4, *c.shape), input.dtype)
+        for_rows[...] = bias
+        bias = for_rows
     down = None if projection is None else _turned(xp, projection)
-    states = given.shape[1:]
-    out = xp.empty((states[0], h.shape[1]), given.dtype)
-    raw = out if down is None else xp.empty(states, given.dtype)
-    forget, through = (xp.empty(states, given.dtype) for _ in range(2)) if recording else (None, None)
-    before = xp.empty(out.shape, given.dtype) if recording else None
+    out = _empty(xp, (rows, h.shape[1]), input.dtype)
+    raw = out if down is None else _empty(xp, (rows, n), input.dtype)
+    forget = _empty(xp, (rows, n), input.dtype) if recording else None
+    before = _empty(xp, out.shape, input.dtype) if recording else None
+    # Of one step: the product, tanh of the cell with the gates, and what the sigmoids let through.
+    products, values, passed = (_empty(xp, (k, *c.shape), input.dtype) for k in (4, 5, 3))
 
     def step(part: slice, state: Any) -> Any:
         h, c = state
-        gates = given[:, part]
-        gates += blas.matmul(xp, h, weight)
-        xp.tanh(gates, out=gates)
-        sigmoids = gates[:3]
+        slope, product, value, through = (
+            slopes[:, part],
+            products[:, : len(h)],
+            values[:, : len(h)],
+            passed[:, : len(h)],
+        )
+        blas.matmul(xp, h, weight, product)
+        if bias is not None:
+            product += bias[:, : len(h)]
+        bent, g, f, i, o = value
+        xp.add(slope[1:], product, out=value[1:])
+        xp.tanh(value[1:], out=value[1:])
+        sigmoids = value[2:]
         sigmoids *= 0.5
         sigmoids += 0.5
-        o, i, f, g = gates
-        terms = xp.empty((2, *c.shape), c.dtype)
-        xp.multiply(i, g, out=terms[0])
-        xp.multiply(f, c, out=terms[1])
-        c = terms[0] + terms[1]
-        bent = xp.tanh(c)
-        new = xp.multiply(o, bent, out=raw[part])
+        xp.multiply(f, c, out=through[0])
+        xp.multiply(i, g, out=through[1])
+        c = through[0] + through[1]
+        xp.tanh(c, out=bent)
+        xp.multiply(o, bent, out=through[2])
+        raw[part] = through[2]
         if recording:
-            # In place of the gates, while they are in cache: o (1 - o) bent is new - o new, and so on.
+            # By the cell it is o (1 - bent^2), by g i (1 - g^2), by a sigmoid 1 - s times what it lets through.
             before[part], forget[part] = h, f
-            slope = through[part]
-            xp.multiply(new, bent, out=slope)
-            xp.subtract(o, slope, out=slope)
-            g *= terms[0]
-            xp.subtract(i, g, out=g)
-            inner = gates[1:3]
-            inner *= terms
-            xp.subtract(terms, inner, out=inner)
-            o *= new
-            xp.subtract(new, o, out=o)
+            functions = value[:2]
+            functions *= through[:0:-1]
+            xp.subtract(value[:2:-1], functions, out=slope[:2])
+            sigmoids *= through
+            xp.subtract(through, sigmoids, out=slope[2:])
         if down is not None:
-            out[part] = blas.matmul(xp, new, down)
+            blas.matmul(xp, raw[part], down, out[part])
         return out[part], c
 
     h, c = _through_time(xp.concatenate, sizes, reverse, (h, c), step)
     outs = (out, xp.array(h, copy=True), c)
-    return tuple(a.astype(dtype, copy=False) for a in outs), (given, forget, through, before, raw)
+    return tuple(a.astype(dtype, copy=False) for a in outs), (slopes, forget, before, raw)
 
 
 @lstm.joint_rule
@@ -364,13 +389,13 @@ def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bia
     if F.is_taped:
         walk = partial(_lstm_by_steps, F.linear, _cat_of(F), F.lstm_step, sizes=sizes, reverse=reverse)
         return recorded_gradients(walk, (input, h, c, weight_ih, weight_hh, bias, projection), grads, wanted)
-    slopes, forget, through, before, raw = aux
-    xp, count = module_of(slopes), 4
+    slopes, forget, before, raw = aux
+    xp = module_of(slopes)
     input, h, c, weight_ih, weight_hh, projection = _working(input, h, c, weight_ih, weight_hh, projection)
     (g_out,) = _working(grads[0])
-    by_gates = xp.empty(slopes.shape, slopes.dtype)
-    arrived = None if projection is None else xp.empty(before.shape, slopes.dtype)
-    weight = _by_gate(_last_first(xp, weight_hh, count), count)
+    by_gates = _empty(xp, (4, *slopes.shape[1:]), slopes.dtype)
+    arrived = None if projection is None else _empty(xp, before.shape, slopes.dtype)
+    weight = _exchanged(xp, weight_hh)
 
     def step(part: slice, state: Any) -> Any:
         g_h, g_c = state
@@ -379,22 +404,22 @@ def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bia
         if projection is not None:
             arrived[part] = g_h
             g_h = blas.matmul(xp, g_h, projection)
-        g_new = g_h * through[part]
-        g_new += g_c
         slope, by_gate = slopes[:, part], by_gates[:, part]
-        xp.multiply(slope[1:], g_new, out=by_gate[1:])
-        xp.multiply(slope[0], g_h, out=by_gate[0])
+        g_new = g_h * slope[0]
+        g_new += g_c
+        xp.multiply(slope[1:4], g_new, out=by_gate[:3])
+        xp.multiply(slope[4], g_h, out=by_gate[3])
         g_new *= forget[part]
         return _back(xp, by_gate, weight), g_new
 
     g_h, g_c = _through_time(xp.concatenate, sizes, not reverse, _arrived(xp, grads[1:], (h, c)), step)
     return (
-        _back(xp, by_gates, _by_gate(_last_first(xp, weight_ih, count), count)) if wanted[0] else None,
+        _back(xp, by_gates, _exchanged(xp, weight_ih)) if wanted[0] else None,
         g_h if wanted[1] else None,
         g_c if wanted[2] else None,
-        _first_last(xp, _weight_slopes(xp, by_gates, input), weight_ih) if wanted[3] else None,
-        _first_last(xp, _weight_slopes(xp, by_gates, before), weight_hh) if wanted[4] else None,
-        _first_last(xp, _bias_slopes(xp, by_gates), bias) if wanted[5] else None,
+        _rows(_exchanged(xp, _rows(_weight_slopes(xp, by_gates, input)))) if wanted[3] else None,
+        _rows(_exchanged(xp, _rows(_weight_slopes(xp, by_gates, before)))) if wanted[4] else None,
+        _exchanged(xp, _bias_slopes(xp, by_gates).reshape(-1, 1)).reshape(-1) if wanted[5] else None,
         F.matmul(arrived.T, raw) if wanted[6] else None,
     )
 
@@ -443,8 +468,8 @@ def gru(xp, input, h, weight_ih, weight_hh, bias_ih, bias_hh, /, sizes, reverse,
     factors = _halves(xp, weight_hh, count, 0)
     given = _contribution(xp, input, weight_ih, bias, factors)
     weight = _turned(xp, _by_gate(weight_hh, count), factors)
-    out = xp.empty(given.shape[1:], given.dtype)
-    by_inner, through, before = (xp.empty(out.shape, given.dtype) for _ in range(3)) if recording else (None,) * 3
+    out = _empty(xp, given.shape[1:], given.dtype)
+    by_inner, through, before = (_empty(xp, out.shape, given.dtype) for _ in range(3)) if recording else (None,) * 3
 
     def step(part: slice, state: Any) -> Any:
         (h,) = state
@@ -492,7 +517,7 @@ def _gru_sequence_rule(F, grads, wanted, input, h, weight_ih, weight_hh, bias_ih
     (g_out,) = _working(grads[0])
     # By n, r, z and what the hidden state contributes to n: so the three that the input contributes to lie together,
     # and so do the three that the hidden state contributes to.
-    by_gates = xp.empty((4, *before.shape), slopes.dtype)
+    by_gates = _empty(xp, (4, *before.shape), slopes.dtype)
     weight = _by_gate(weight_hh, count)
 
     def step(part: slice, state: Any) -> Any:
@@ -553,7 +578,7 @@ def rnn(xp, input, h, weight_ih, weight_hh, bias, /, sizes, reverse, nonlinearit
     input, h, weight_ih, weight_hh, bias = _working(input, h, weight_ih, weight_hh, bias)
     given = linear.on_arrays(input, weight_ih, bias)
     weight = _turned(xp, weight_hh)
-    before = xp.empty(given.shape, given.dtype) if recording else None
+    before = _empty(xp, given.shape, given.dtype) if recording else None
 
     def step(part: slice, state: Any) -> Any:
         (h,) = state
@@ -582,7 +607,7 @@ def _rnn_sequence_rule(F, grads, wanted, input, h, weight_ih, weight_hh, bias, a
     xp = module_of(after)
     input, h, weight_ih, weight_hh = _working(input, h, weight_ih, weight_hh)
     (g_out,) = _working(grads[0])
-    slopes = xp.empty(after.shape, after.dtype)
+    slopes = _empty(xp, after.shape, after.dtype)
 
     def step(part: slice, state: Any) -> Any:
         (g,) = state
