@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,29 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapper.several_passes = True  # type: ignore[attr-defined]
     return wrapper
+
+
+def fill_in_blocks(function: Callable[..., None], outs: Sequence[Any], *values: Any) -> None:
+    """``function(*outs, *values)``, which writes into ``outs``, on parts of large NumPy arrays that stay in cache.
+
+    Args:
+        function: makes several passes, element by element.
+        outs: arrays of one shape, or None.
+        values: arrays of that shape.
+    """
+    arrays = [a for a in (*outs, *values) if a is not None]
+    plain = all(a.__class__ is np.ndarray and a.flags.c_contiguous for a in arrays)
+    step = cpu.BLOCK // 4
+    if not plain or arrays[0].size <= step:
+        function(*outs, *values)
+        return
+    flat = [None if a is None else a.reshape(-1) for a in (*outs, *values)]
+
+    def task(start: int, stop: int) -> None:
+        for i in range(start, stop, step):
+            function(*[None if a is None else a[i : min(i + step, stop)] for a in flat])
+
+    cpu.parallel(task, arrays[0].size, cpu.BLOCK)
 
 
 def _bits(mask: Any, dtype: np.dtype) -> Any:
