@@ -140,14 +140,14 @@ def _celu(input: Any, alpha: float = 1.0) -> Any:
     return celu(input, alpha)
 
 
-def _silu(xp: Any, out: Any, slope: Any, x: Any) -> None:
-    below = xp.negative(x, out=xp.empty_like(x))
-    xp.exp(below, out=below)
-    below += 1
+def _silu(xp: Any, out: Any, slope: Any, x: Any, scratch: Any) -> None:
+    xp.negative(x, out=out)
+    xp.exp(out, out=out)
+    out += 1
     if slope is None:
-        xp.divide(x, below, out=out)
+        xp.divide(x, out, out=out)
         return
-    gate = xp.reciprocal(below, out=below)
+    gate = xp.reciprocal(out, out=scratch)
     xp.multiply(x, gate, out=out)
     xp.multiply(out, gate, out=slope)
     xp.subtract(out, slope, out=slope)

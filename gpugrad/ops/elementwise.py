@@ -87,27 +87,28 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def fill_in_blocks(function: Callable[..., None], outs: Sequence[Any], *values: Any) -> None:
-    """``function(*outs, *values)``, which writes into ``outs``, on parts of large NumPy arrays that stay in cache.
+def fill_in_blocks(function: Callable[..., None], outs: Sequence[Any], value: Any) -> None:
+    """``function(*outs, value, scratch)``, which writes into ``outs``, on parts of a large NumPy array.
+
+    The parts stay in cache while it makes its passes over them, element by element.
 
     Args:
-        function: makes several passes, element by element.
-        outs: arrays of one shape, or None.
-        values: arrays of that shape.
+        outs: arrays of the shape of ``value``, or None.
     """
-    arrays = [a for a in (*outs, *values) if a is not None]
-    plain = all(a.__class__ is np.ndarray and a.flags.c_contiguous for a in arrays)
-    step = cpu.BLOCK // 4
-    if not plain or arrays[0].size <= step:
-        function(*outs, *values)
+    step = cpu.BLOCK // 2
+    arrays = (*outs, value)
+    if value.size <= step or not all(a is None or (a.__class__ is np.ndarray and a.flags.c_contiguous) for a in arrays):
+        function(*arrays, module_of(value).empty_like(value))
         return
-    flat = [None if a is None else a.reshape(-1) for a in (*outs, *values)]
+    flat = [None if a is None else a.reshape(-1) for a in arrays]
 
     def task(start: int, stop: int) -> None:
+        scratch = cpu.empty(step, value.dtype)
         for i in range(start, stop, step):
-            function(*[None if a is None else a[i : min(i + step, stop)] for a in flat])
+            end = min(i + step, stop)
+            function(*[None if a is None else a[i:end] for a in flat], scratch[: end - i])
 
-    cpu.parallel(task, arrays[0].size, cpu.BLOCK)
+    cpu.parallel(task, value.size, cpu.BLOCK)
 
 
 def _bits(mask: Any, dtype: np.dtype) -> Any:

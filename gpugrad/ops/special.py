@@ -106,9 +106,9 @@ _NORMAL = (
 _OUTER, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
-def _logistic(xp: Any, x: Any, square: Any, coefficients: Sequence[float]) -> Any:
+def _logistic(xp: Any, out: Any, x: Any, square: Any, coefficients: Sequence[float]) -> None:
     """1 + exp(x q(x^2)), q with the coefficients, lowest power first."""
-    out = xp.multiply(square, coefficients[-1], out=xp.empty_like(square))
+    xp.multiply(square, coefficients[-1], out=out)
     for c in coefficients[-2:0:-1]:
         out += c
         out *= square
@@ -116,44 +116,45 @@ def _logistic(xp: Any, x: Any, square: Any, coefficients: Sequence[float]) -> An
     out *= x
     xp.exp(out, out=out)
     out += 1
-    return out
 
 
-def _normal_unit(xp: Any, out: Any, slope: Any, x: Any) -> None:
-    square = xp.multiply(x, x, out=xp.empty_like(x))
+def _normal_unit(xp: Any, out: Any, slope: Any, x: Any, scratch: Any) -> None:
+    square = scratch if slope is None else slope
+    xp.multiply(x, x, out=square)
     if x.dtype.itemsize == 4:
-        below = _logistic(xp, x, square, _NORMAL)
+        _logistic(xp, out, x, square, _NORMAL)
         if slope is None:
-            xp.divide(x, below, out=out)
+            xp.divide(x, out, out=out)
             return
-        gate = xp.reciprocal(below, out=below)
+        xp.reciprocal(out, out=out)
     else:
-        gate = _erf(xp, x * math.sqrt(0.5))
-        gate += 1
-        gate *= 0.5
-    xp.multiply(x, gate, out=out)
+        xp.add(_erf(xp, xp.multiply(x, math.sqrt(0.5), out=out)), 1, out=out)
+        out *= 0.5
     if slope is not None:
-        square *= -0.5
-        xp.exp(square, out=slope)
+        slope *= -0.5
+        xp.exp(slope, out=slope)
         slope *= x
         slope *= _OUTER / 2
-        slope += gate
+        slope += out
+    out *= x
 
 
-def _tanh_unit(xp: Any, out: Any, slope: Any, x: Any) -> None:
-    square = xp.multiply(x, x, out=xp.empty_like(x))
-    below = _logistic(xp, x, square, (-2 * _OUTER, -2 * _OUTER * _CUBIC))
+def _tanh_unit(xp: Any, out: Any, slope: Any, x: Any, scratch: Any) -> None:
+    square = scratch if slope is None else slope
+    xp.multiply(x, x, out=square)
+    _logistic(xp, out, x, square, (-2 * _OUTER, -2 * _OUTER * _CUBIC))
     if slope is None:
-        xp.divide(x, below, out=out)
+        xp.divide(x, out, out=out)
         return
-    gate = xp.reciprocal(below, out=below)
+    gate = xp.reciprocal(out, out=scratch)
+    xp.subtract(1, gate, out=out)
+    slope *= 6 * _OUTER * _CUBIC
+    slope += 2 * _OUTER
+    slope *= x
+    slope *= out
+    slope += 1
+    slope *= gate
     xp.multiply(x, gate, out=out)
-    square *= 6 * _OUTER * _CUBIC
-    square += 2 * _OUTER
-    xp.multiply(out, gate, out=slope)
-    xp.subtract(out, slope, out=slope)
-    slope *= square
-    slope += gate
 
 
 @elementwise(
