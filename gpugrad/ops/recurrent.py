@@ -203,10 +203,7 @@ def _cat_of(F: Any) -> Callable[[list[Any]], Any]:
 
 def _working(*arrays: Any) -> list[Any]:
     """Arrays as they are computed with: NumPy multiplies matrices of half precision one element at a time."""
-    return [
-        a.astype(np.float32) if a.__class__ is np.ndarray and a.dtype.itemsize == 2 else a  # type: ignore[union-attr]
-        for a in arrays
-    ]
+    return [a.astype(np.float32) if a.__class__ is np.ndarray and a.dtype.itemsize == 2 else a for a in arrays]
 
 
 def _empty(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -339,8 +336,8 @@ def lstm(xp, input, h, c, weight_ih, weight_hh, bias, projection, /, sizes, reve
     down = None if projection is None else _turned(xp, projection)
     out = _empty(xp, (rows, h.shape[1]), input.dtype)
     raw = out if down is None else _empty(xp, (rows, n), input.dtype)
-    forget = _empty(xp, (rows, n), input.dtype) if recording else None
-    before = _empty(xp, out.shape, input.dtype) if recording else None
+    forget: Any = _empty(xp, (rows, n), input.dtype) if recording else None
+    before: Any = _empty(xp, out.shape, input.dtype) if recording else None
     # Of one step: the product, tanh of the cell with the gates, and what the sigmoids let through.
     products, values, passed = (_empty(xp, (k, *c.shape), input.dtype) for k in (4, 5, 3))
 
@@ -394,7 +391,7 @@ def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bia
     input, h, c, weight_ih, weight_hh, projection = _working(input, h, c, weight_ih, weight_hh, projection)
     (g_out,) = _working(grads[0])
     by_gates = _empty(xp, (4, *slopes.shape[1:]), slopes.dtype)
-    arrived = None if projection is None else _empty(xp, before.shape, slopes.dtype)
+    arrived: Any = None if projection is None else _empty(xp, before.shape, slopes.dtype)
     weight = _exchanged(xp, weight_hh)
 
     def step(part: slice, state: Any) -> Any:
@@ -469,7 +466,8 @@ def gru(xp, input, h, weight_ih, weight_hh, bias_ih, bias_hh, /, sizes, reverse,
     given = _contribution(xp, input, weight_ih, bias, factors)
     weight = _turned(xp, _by_gate(weight_hh, count), factors)
     out = _empty(xp, given.shape[1:], given.dtype)
-    by_inner, through, before = (_empty(xp, out.shape, given.dtype) for _ in range(3)) if recording else (None,) * 3
+    kept: Any = _empty(xp, (3, *out.shape), given.dtype) if recording else (None,) * 3
+    by_inner, through, before = kept
 
     def step(part: slice, state: Any) -> Any:
         (h,) = state
@@ -485,9 +483,9 @@ def gru(xp, input, h, weight_ih, weight_hh, bias_ih, bias_hh, /, sizes, reverse,
         inner *= r
         new += inner
         xp.tanh(new, out=new)
-        kept = h - new
-        kept *= z
-        after = xp.add(kept, new, out=out[part])
+        stays = h - new
+        stays *= z
+        after = xp.add(stays, new, out=out[part])
         if recording:
             # In place of the gates, while they are in cache.
             before[part], through[part] = h, z
@@ -498,8 +496,8 @@ def gru(xp, input, h, weight_ih, weight_hh, bias_ih, bias_hh, /, sizes, reverse,
             r *= inner
             xp.subtract(inner, r, out=r)
             r *= new
-            z *= kept
-            xp.subtract(kept, z, out=z)
+            z *= stays
+            xp.subtract(stays, z, out=z)
         return (after,)
 
     (h,) = _through_time(xp.concatenate, sizes, reverse, (h,), step)
@@ -578,7 +576,7 @@ def rnn(xp, input, h, weight_ih, weight_hh, bias, /, sizes, reverse, nonlinearit
     input, h, weight_ih, weight_hh, bias = _working(input, h, weight_ih, weight_hh, bias)
     given = linear.on_arrays(input, weight_ih, bias)
     weight = _turned(xp, weight_hh)
-    before = _empty(xp, given.shape, given.dtype) if recording else None
+    before: Any = _empty(xp, given.shape, given.dtype) if recording else None
 
     def step(part: slice, state: Any) -> Any:
         (h,) = state
