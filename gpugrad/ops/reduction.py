@@ -370,8 +370,10 @@ def _zeros_in_turn(F: Any, input: Any, dim: int) -> list[Any]:
     array = F.array(input)
     xp = module_of(array)
     zeros = array == 0
+    if not zeros.any():
+        return []
     rank = xp.cumsum(zeros, axis=dim)
-    most = int(rank.max()) if rank.size else 0
+    most = int(rank.max())
     return [zeros & (rank == k + 1) for k in range(most if F.is_taped else min(most, 1))]
 
 
