@@ -10,7 +10,6 @@ import json
 import os
 from typing import Any
 
-
 _hands_on = False  # in a process of pytest-xdist, whose results come from the one that hands out the tests
 
 

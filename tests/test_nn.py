@@ -16,9 +16,11 @@ from helpers import close, needs_torch, torch
 
 import gpugrad as gg
 from gpugrad import nn
+from gpugrad.autograd import gradgradcheck
 from gpugrad.nn import functional as F
 from gpugrad.nn import init
 from gpugrad.nn.utils import rnn as rnn_utils
+from gpugrad.ops import REGISTRY
 
 
 @pytest.fixture(autouse=True)
@@ -1258,6 +1260,30 @@ def test_packed_sequences_unsorted_and_with_states():
     like_torch(make, draw(3, 4, 2), (draw(2, 3, 3), draw(2, 3, 3, seed=1)))
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_what_a_recurrent_layer_gives_may_be_changed_in_place(kind):
+    module, x = getattr(nn, kind)(2, 3, dtype=gg.float64), gg.tensor(draw(5, 4, 2))
+    found = []
+    for scale in (lambda t: t.mul_(2), lambda t: t * 2):
+        out, last = module(x)
+        last = last[0] if kind == "LSTM" else last
+        found.append(gg.autograd.grad((scale(out).sum() + scale(last).sum()), list(module.parameters())))
+    close(*found, 1e-12, 1e-12)
+
+
+def test_second_gradients_of_a_sequence_whose_states_depend_on_each_other():
+    x, weight = gg.tensor(draw(4, 2)), gg.tensor(draw(12, 3), requires_grad=True)
+
+    def run(h, weight):
+        return REGISTRY["lstm"](x, h, h * 2, weight[:, :2] * h[0, 0], weight, None, None, (2, 2), False)
+
+    inputs = (gg.tensor(draw(2, 3), requires_grad=True), weight)
+    starts = [out.detach() + 1 for out in run(*inputs)]
+    plain, recorded = (gg.autograd.grad(run(*inputs), inputs, starts, create_graph=again) for again in (False, True))
+    close(recorded, plain, 1e-12, 1e-12)
+    assert gradgradcheck(run, inputs)
+
+
 def test_padding_and_packing():
     a, b, c = (gg.arange(3.0 * n).reshape(n, 3) for n in (2, 4, 1))
     padded = rnn_utils.pad_sequence([a, b, c], batch_first=True, padding_value=-1.0)
@@ -1616,3 +1642,17 @@ def test_parameters_as_a_vector():
         nn.utils.vector_to_parameters(gg.ones(3), net.parameters())
     with pytest.raises(TypeError):
         nn.utils.vector_to_parameters([1.0], net.parameters())
+
+
+def test_gelu_in_float32_keeps_its_digits():
+    x = np.concatenate([np.linspace(-9, 9, 20001), np.linspace(-0.01, 0.01, 1001)]).astype(np.float32)
+    exact = x * 0.5 * np.array([math.erfc(-v / math.sqrt(2)) for v in x.astype(np.float64)])
+    found = F.gelu(gg.tensor(x)).numpy()
+    ulp = np.spacing(np.abs(exact).astype(np.float32))
+    error = np.abs(found - exact)
+    assert (error / ulp)[x > 0].max() < 3
+    assert (error / ulp)[(x < 0) & (x > -1)].max() < 4
+    assert error[x < -1].max() < 2e-7
+    wide = F.gelu(gg.tensor([-np.inf, -1e30, 0.0, 1e30, np.inf, np.nan], dtype=gg.float32)).numpy()
+    assert np.isnan(wide[[0, 5]]).all()
+    assert wide[1:5].tolist() == [0, 0, np.float32(1e30), np.inf]

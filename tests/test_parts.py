@@ -265,3 +265,14 @@ def test_memory_for_repeated_use_starts_on_a_cache_line():
         assert array.shape == (size,)
         assert array.dtype == np.float32
         assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((700, 512), 1), ((700, 500), 0), ((40, 90, 101), 1), ((300_000,), 0)])
+def test_running_sums_and_products_of_large_arrays(shape, dim):
+    x = np.random.default_rng(0).uniform(0.9, 1.1, shape).astype(np.float32)
+    wide = x.astype(np.float64)
+    for name in ("cumsum", "cumprod", "prod"):
+        found = getattr(gg, name)(gg.tensor(x), dim)
+        assert found.dtype == gg.float32
+        rtol = 1e-4 if name == "prod" else 2e-7
+        np.testing.assert_allclose(found.numpy(), getattr(np, name)(wide, dim), rtol=rtol, atol=1e-37)

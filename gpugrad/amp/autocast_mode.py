@@ -23,7 +23,7 @@ from ..tensor import Tensor
 _CONVOLUTIONS = {f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)} | {"conv", "conv_transpose"}
 _LOWER = _CONVOLUTIONS | {
     "matmul", "mm", "bmm", "mv", "addmm", "addr", "multi_dot", "linear", "contract", "prelu",
-    "scaled_dot_product_attention", "lstm_step", "gru_step",
+    "scaled_dot_product_attention", "lstm_step", "gru_step", "lstm", "gru", "rnn",
 }  # fmt: skip
 _LOSSES = {
     "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy", "ctc_loss", "hinge_embedding_loss",

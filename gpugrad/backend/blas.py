@@ -210,16 +210,14 @@ class _Plan:
         self._zero = array(number, 0)
         self._groups = count, array(index, 1)
 
-    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """``a @ b``."""
-        out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    def __call__(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+        """``out = a @ b``."""
         x, y, z = (
             self._addresses(*[array.ctypes.data + offset for offset in offsets])
             for array, offsets in zip((a, b, out), self._offsets, strict=True)
         )
         i, j, k = self._leads
         _watch.run(lambda: self._function(*self._shapes, x, i, y, j, self._zero, z, k, *self._groups), self._work)
-        return out
 
 
 @functools.lru_cache(maxsize=512)
@@ -237,21 +235,23 @@ def _plan(dtype: np.dtype, threads: int, a: tuple[Pair, Pair], b: tuple[Pair, Pa
     return _Plan(function, (rows, inner, columns), dtype, (left, right), cut)
 
 
-def matmul(xp: Any, a: Any, b: Any) -> Any:
-    """``a @ b`` of raw arrays."""
+def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``a @ b`` of raw arrays, written into ``out``, of the product's shape and dtype, if it is given."""
     if xp is not np:
-        return gemm.matmul(a, b)
+        return gemm.matmul(a, b, out)
     if not b.ndim or (work := a.size * b.shape[-1]) <= _SMALL:
-        return np.matmul(a, b)
+        return np.matmul(a, b, out)
     if work >= _MIDDLE:
         if a.ndim == 2 == b.ndim and a.dtype == b.dtype and a.dtype.isnative:
             plan = _plan(a.dtype, one_thread.others, (a.shape, a.strides), (b.shape, b.strides))
-            if plan is not None:
-                return plan(a, b)
+            if plan is not None and (out is None or out.flags.c_contiguous):
+                out = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+                plan(a, b, out)
+                return out
         if work >= _LARGE:
-            return np.matmul(a, b)
+            return np.matmul(a, b, out)
     with one_thread:
-        return np.matmul(a, b)
+        return np.matmul(a, b, out)
 
 
 def product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:

@@ -6,10 +6,11 @@ of ``torch.nn.functional.<name>`` in its order, all of them, for ``gpugrad.nn.fu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .core import REGISTRY, public
-from .elementwise import blockwise, select, where_positive
+from .elementwise import blockwise, fill_in_blocks, select, where_positive
 from .pointwise import elementwise, unary
 
 
@@ -139,18 +140,38 @@ def _celu(input: Any, alpha: float = 1.0) -> Any:
     return celu(input, alpha)
 
 
+def _silu(xp: Any, out: Any, slope: Any, x: Any, scratch: Any) -> None:
+    xp.negative(x, out=out)
+    xp.exp(out, out=out)
+    out += 1
+    if slope is None:
+        xp.divide(x, out, out=out)
+        return
+    gate = xp.reciprocal(out, out=scratch)
+    xp.multiply(x, gate, out=out)
+    xp.multiply(out, gate, out=slope)
+    xp.subtract(out, slope, out=slope)
+    slope += gate
+
+
 @elementwise(samples=_logits, promotes="float", public=False, aux=True)
 def silu(xp, input, /, recording):
-    """``x`` * sigmoid(x) of each element."""
-    gate = sigmoid.forward(xp, input)
-    if recording:
-        return input * gate, gate
-    gate *= input
-    return gate, None
+    """``x`` * sigmoid(x) of each element.
+
+    aux: its derivative, which shares most of the work with it.
+    """
+    out, slope = xp.empty_like(input), xp.empty_like(input) if recording else None
+    fill_in_blocks(partial(_silu, xp), (out, slope), input)
+    return out, slope
 
 
-silu.aux_rule(lambda F, input: F.sigmoid(input))
-silu.rules(input=blockwise(lambda F, g, out, aux: g * (aux + out * (1 - aux))))
+@silu.aux_rule
+def _silu_slope(F: Any, input: Any) -> Any:
+    gate = F.sigmoid(input)
+    return gate + input * gate * (1 - gate)
+
+
+silu.rules(input=lambda F, g, aux: g * aux)
 
 
 def _mish_tanh(xp: Any, input: Any) -> Any:

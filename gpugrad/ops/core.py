@@ -33,7 +33,7 @@ import numpy as np
 
 from ..backend import beside, dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
-from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes
+from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes, run
 
 ndarray = np.ndarray
 new = object.__new__
@@ -286,6 +286,28 @@ def taped_fit(gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         )
         gradient = taped.sum_to(gradient, shape) if larger else taped.expand(gradient, shape)
     return gradient
+
+
+def recorded_gradients(
+    function: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any], wanted: Sequence[bool]
+) -> list[Any]:
+    """The gradients of ``function(*inputs)``, a tuple of tensors, by the rules of the ops it calls, and recorded.
+
+    For an op made of other ops whose own rule writes into arrays, and so cannot be recorded.
+
+    Args:
+        inputs: tensors, or None.
+        grads: those of the results, None where there is none.
+        wanted: the inputs whose gradients are returned; None for the others.
+    """
+    with enable_grad():
+        # Copies, at which the walk ends even where one input was made from another.
+        inputs = [None if t is None else taped.clone(t) for t in inputs]
+        outs = function(*inputs)
+        roots = [(out._node, out._slot, g) for out, g in zip(outs, grads, strict=True) if g is not None]
+        edges = [(t._node, t._slot) if w else None for t, w in zip(inputs, wanted, strict=True)]
+        found = run(roots, retain_graph=True, taped=True, targets=[edge for edge in edges if edge])
+    return [found.get(edge) if edge else None for edge in edges]
 
 
 class Op:

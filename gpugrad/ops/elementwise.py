@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,14 +36,13 @@ def zero(F: Any, g: Any) -> Any:
     return F.constant(module_of(array).zeros(array.shape, array.dtype))
 
 
-def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0, fills: bool = False) -> Any:
+def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0) -> Any:
     """``function(*values)`` on parts of large NumPy arrays that stay in cache while it makes its passes over them.
 
     Args:
         function: gives an array of the shape and dtype of its first argument, element by element or row by row.
         values: arrays of one shape, and anything else, which goes with each part as it is.
         row: how many elements have to stay together; the parts have such rows then, else they are flat.
-        fills: the function takes ``out``, an array to write its result to, which saves copying that.
     """
     first = values[0]
     if first.__class__ is not np.ndarray or first.size < cpu.WHOLE:
@@ -62,11 +61,7 @@ def in_blocks(function: Callable[..., Any], *values: Any, row: int = 0, fills: b
     def task(start: int, stop: int) -> None:
         for i in range(start, stop, step):
             part = slice(i, min(i + step, stop))
-            given = [v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)]
-            if fills:
-                function(*given, out=rows[part])
-            else:
-                rows[part] = function(*given)
+            rows[part] = function(*[v[part] if is_cut else v for v, is_cut in zip(flat, cut, strict=True)])
 
     cpu.parallel(task, len(rows), step)
     return out
@@ -90,6 +85,36 @@ def blockwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapper.several_passes = True  # type: ignore[attr-defined]
     return wrapper
+
+
+def fill_in_blocks(function: Callable[..., None], outs: Sequence[Any], *values: Any, step: int = 0) -> None:
+    """``function(*outs, *values, scratch)``, which writes into ``outs``, on parts of large NumPy arrays.
+
+    The parts stay in cache while it makes its passes over them, element by element. The scratch space is a part of
+    the first value's shape and dtype.
+
+    Args:
+        outs: arrays of the shape of the first value, or None.
+        step: elements in a part; as many as suit four arrays unless given.
+    """
+    first, step = values[0], step or cpu.BLOCK // 2
+    arrays = (*outs, *values)
+
+    def can_be_cut(a: Any) -> bool:
+        return a is None or (a.__class__ is np.ndarray and a.shape == first.shape and a.flags.c_contiguous)
+
+    if first.size <= step or not all(map(can_be_cut, arrays)):
+        function(*arrays, module_of(first).empty_like(first))
+        return
+    flat = [None if a is None else a.reshape(-1) for a in arrays]
+
+    def task(start: int, stop: int) -> None:
+        scratch = cpu.empty(step, first.dtype)
+        for i in range(start, stop, step):
+            end = min(i + step, stop)
+            function(*[None if a is None else a[i:end] for a in flat], scratch[: end - i])
+
+    cpu.parallel(task, first.size, cpu.BLOCK)
 
 
 def _bits(mask: Any, dtype: np.dtype) -> Any:
@@ -127,31 +152,38 @@ def _select_on_device(xp: Any, mask: Any, first: Any, second: Any) -> Any:
     return xp.where(mask, *bits).view(dtype)
 
 
-def _masked(input: Any, mask: Any, out: Any) -> Any:
+def _masked(out: Any, mask: Any, input: Any) -> None:
     """``input`` where the int8 ``mask`` has all bits set, 0 where it has none."""
-    if out is None:
-        out = np.empty(np.broadcast_shapes(input.shape, mask.shape), input.dtype)
     kind = f"i{input.dtype.itemsize}"
     bits = out.view(kind)
     bits[...] = mask
     np.bitwise_and(bits, input.view(kind), out=bits)
+
+
+def _filled(function: Callable[..., None], input: Any, other: Any) -> Any:
+    """What a function of few passes writes into an array: in blocks only where that is quicker."""
+    out = np.empty(np.broadcast_shapes(input.shape, other.shape), input.dtype)
+    if out.size < cpu.WHOLE:
+        function(out, input, other)
+    else:
+        fill_in_blocks(function, (out,), input, other, step=cpu.BLOCK)
     return out
 
 
-def _keep(input: Any, mask: Any, out: Any = None) -> Any:
-    return _masked(input, np.negative(mask.view(np.int8)), out)
+def _keep(out: Any, input: Any, mask: Any, scratch: Any = None) -> None:
+    _masked(out, np.negative(mask.view(np.int8)), input)
 
 
-def _where_positive(input: Any, other: Any, out: Any = None) -> Any:
+def _where_positive(out: Any, input: Any, other: Any, scratch: Any = None) -> None:
     mask = (other <= 0).view(np.int8)
     mask -= 1
-    return _masked(input, mask, out)
+    _masked(out, mask, input)
 
 
 def where_positive(F: Any, input: Any, other: Any) -> Any:
     """``input`` where ``other`` is above 0 or NaN, else 0; of one shape."""
     if input.__class__ is np.ndarray and input.size > BRANCHES:
-        return in_blocks(_where_positive, input, other, fills=True)
+        return _filled(_where_positive, input, other)
     return _kept_where_positive(F, input, other)
 
 
@@ -163,7 +195,7 @@ def keep(xp, input, mask, /):
     """``input`` where ``mask`` is true, else 0: exact for inf and NaN, which a product is not."""
     if xp is not np or mask.size <= BRANCHES:
         return select(xp, mask, input, input.dtype.type(0))
-    return in_blocks(_keep, input, mask, fills=True)
+    return _filled(_keep, input, mask)
 
 
 keep.rules(input=lambda F, g, mask: F.keep(g, mask))

@@ -25,8 +25,8 @@ def _rows(F: Any, x: Any) -> Any:
     return x if x.ndim == 2 else F.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _product(xp: Any, a: Any, b: Any) -> Any:
-    """``a @ b`` with few calls of BLAS, and float16 summed in float32."""
+def _product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``a @ b``, of matrices also into ``out``, with few calls of BLAS, and float16 summed in float32."""
     if a.dtype != b.dtype:
         raise RuntimeError(
             f"expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}; convert one with .to()"
@@ -35,7 +35,7 @@ def _product(xp: Any, a: Any, b: Any) -> Any:
         return _product(xp, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
     if xp is np and a.dtype.itemsize == 2 and a.dtype.kind not in "iu":
         return _product(xp, a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
-    return blas.matmul(xp, a, b)
+    return blas.matmul(xp, a, b, out)
 
 
 def _matmul_samples(t: Any) -> list[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .elementwise import blockwise, select
+from .elementwise import blockwise, fill_in_blocks, select
 from .pointwise import elementwise, unary
 
 # erf and erfc are approximated as follows; the coefficients were computed with 50 digits, lowest power first.
@@ -95,21 +96,66 @@ def erfc(xp, input, /):
 
 erfc.rules(input=blockwise(lambda F, g, input: g * (F.exp(-(input * input)) * (-2 / math.sqrt(math.pi)))))
 
+# float32: the normal distribution function is 1 / (1 + exp(x q(x^2))), q of degree 6 fitted for the least error, 4e-8.
+# Then gelu is within 2.5 ulp for x > 0 and 3.5 ulp for -1 < x < 0.
+_NORMAL = (
+    *(-1.595769649, -0.07266729092, 6.644343764e-05, 0.0001100991116, -7.838759758e-06, 2.575573113e-07),
+    -3.323798074e-09,
+)
 # The tanh form of the Gaussian error linear unit (Hendrycks and Gimpel, 2016): its inner function is
-# _OUTER * (x + _CUBIC * x^3).
+# _OUTER * (x + _CUBIC * x^3), and (1 + tanh(y)) / 2 is 1 / (1 + exp(-2 y)).
 _OUTER, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
-@blockwise
-def _distribution(xp: Any, x: Any, approximate: str) -> Any:
-    """Twice the normal distribution function less 1, or its approximation."""
-    if approximate == "none":
-        return _erf(xp, xp.multiply(x, math.sqrt(0.5), out=xp.empty_like(x)))
-    out = xp.multiply(x, x, out=xp.empty_like(x))
-    out *= _OUTER * _CUBIC
-    out += _OUTER
+def _logistic(xp: Any, out: Any, x: Any, square: Any, coefficients: Sequence[float]) -> None:
+    """1 + exp(x q(x^2)), q with the coefficients, lowest power first."""
+    xp.multiply(square, coefficients[-1], out=out)
+    for c in coefficients[-2:0:-1]:
+        out += c
+        out *= square
+    out += coefficients[0]
     out *= x
-    return xp.tanh(out, out=out)
+    xp.exp(out, out=out)
+    out += 1
+
+
+def _normal_unit(xp: Any, out: Any, slope: Any, x: Any, scratch: Any) -> None:
+    square = scratch if slope is None else slope
+    xp.multiply(x, x, out=square)
+    if x.dtype.itemsize == 4:
+        _logistic(xp, out, x, square, _NORMAL)
+        if slope is None:
+            xp.divide(x, out, out=out)
+            return
+        xp.reciprocal(out, out=out)
+    else:
+        xp.add(_erf(xp, xp.multiply(x, math.sqrt(0.5), out=out)), 1, out=out)
+        out *= 0.5
+    if slope is not None:
+        slope *= -0.5
+        xp.exp(slope, out=slope)
+        slope *= x
+        slope *= _OUTER / 2
+        slope += out
+    out *= x
+
+
+def _tanh_unit(xp: Any, out: Any, slope: Any, x: Any, scratch: Any) -> None:
+    square = scratch if slope is None else slope
+    xp.multiply(x, x, out=square)
+    _logistic(xp, out, x, square, (-2 * _OUTER, -2 * _OUTER * _CUBIC))
+    if slope is None:
+        xp.divide(x, out, out=out)
+        return
+    gate = xp.reciprocal(out, out=scratch)
+    xp.subtract(1, gate, out=out)
+    slope *= 6 * _OUTER * _CUBIC
+    slope += 2 * _OUTER
+    slope *= x
+    slope *= out
+    slope += 1
+    slope *= gate
+    xp.multiply(x, gate, out=out)
 
 
 @elementwise(
@@ -120,31 +166,25 @@ def _distribution(xp: Any, x: Any, approximate: str) -> Any:
     aux=True,
 )
 def gelu(xp, input, /, approximate, recording):
-    """``x`` times the normal distribution function of x; ``approximate`` is "none" or "tanh"."""
+    """``x`` times the normal distribution function of x; ``approximate`` is "none" or "tanh".
+
+    aux: its derivative, which shares most of the work with it.
+    """
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', but got {approximate!r}")
-    distribution = _distribution(xp, input, approximate)
-    out = distribution + 1
-    out *= input
-    out *= 0.5
-    return out, distribution if recording else None
+    out, slope = xp.empty_like(input), xp.empty_like(input) if recording else None
+    unit = _normal_unit if approximate == "none" else _tanh_unit
+    fill_in_blocks(functools.partial(unit, xp), (out, slope), input)
+    return out, slope
 
 
 @gelu.aux_rule
-def _gelu_distribution(F: Any, input: Any, approximate: str) -> Any:
-    if approximate == "none":
-        return F.erf(input * math.sqrt(0.5))
-    return F.tanh(input * (input * input * (_OUTER * _CUBIC) + _OUTER))
-
-
-def _gelu_rule(F: Any, g: Any, input: Any, aux: Any, approximate: str) -> Any:
+def _gelu_slope(F: Any, input: Any, approximate: str) -> Any:
     square = input * input
     if approximate == "none":
-        density = F.exp(square * -0.5) * _OUTER
-    else:
-        density = (1 - aux * aux) * (square * (3 * _OUTER * _CUBIC) + _OUTER)
-    # The density is twice the derivative of the distribution.
-    return g * ((1 + aux + density * input) * 0.5)
+        return (F.erf(input * math.sqrt(0.5)) + 1) * 0.5 + input * F.exp(square * -0.5) * (_OUTER / 2)
+    t = F.tanh(input * (square * (_OUTER * _CUBIC) + _OUTER))
+    return (t + 1 + input * (1 - t * t) * (square * (3 * _OUTER * _CUBIC) + _OUTER)) * 0.5
 
 
-gelu.rules(input=blockwise(_gelu_rule))
+gelu.rules(input=lambda F, g, aux: g * aux)

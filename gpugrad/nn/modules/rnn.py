@@ -9,7 +9,7 @@ from typing import Any
 
 from ...creation import empty, zeros
 from ...ops import FUNCTIONS
-from ...ops.recurrent import gru_step, lstm_step
+from ...ops.recurrent import gru, gru_step, lstm, lstm_step, rnn
 from ...tensor import Tensor
 from .. import functional as F
 from .. import init
@@ -217,33 +217,21 @@ class RNNBase(_Recurrent):
         return data, tuple(FUNCTIONS["stack"](list(states)) for states in zip(*last, strict=True))
 
     def _walk(self, data: Tensor, sizes: list[int], first: State, suffix: str, reverse: bool) -> tuple[Tensor, State]:
-        """One layer in one direction, over steps of the given (falling) batch sizes.
-
-        A sequence leaves at its end, or joins there when the walk goes backward.
-        """
+        """One layer in one direction, over steps of the given (falling) batch sizes."""
         w = self.__dict__
-        given, bias = _contribution(
-            self.mode, data, w[f"weight_ih{suffix}"], w.get(f"bias_ih{suffix}"), w.get(f"bias_hh{suffix}")
-        )
-        weights = (w[f"weight_hh{suffix}"], bias, w.get(f"weight_hr{suffix}"))
-        steps = given.split(sizes)
-        outputs: list[Any] = [None] * len(sizes)
-        left: list[State] = []
-        cat = FUNCTIONS["cat"]
-        count = sizes[-1] if reverse else sizes[0]
-        state = tuple(s[:count] for s in first) if reverse and count < sizes[0] else first
-        for t in reversed(range(len(sizes))) if reverse else range(len(sizes)):
-            before, count = count, sizes[t]
-            if count < before:
-                left.append(tuple(s[count:] for s in state))
-                state = tuple(s[:count] for s in state)
-            elif count > before:
-                state = tuple(cat([s, s0[before:count]]) for s, s0 in zip(state, first, strict=True))
-            state = _step(self.mode, steps[t], state, weights)
-            outputs[t] = state[0]
-        if left:
-            state = tuple(cat(list(parts)) for parts in zip(state, *reversed(left), strict=True))
-        return cat(outputs), state
+        matrices = w[f"weight_ih{suffix}"], w[f"weight_hh{suffix}"]
+        bias, hidden_bias = w.get(f"bias_ih{suffix}"), w.get(f"bias_hh{suffix}")
+        steps = tuple(sizes), reverse
+        if self.mode == "GRU":
+            output, *last = gru(data, *first, *matrices, bias, hidden_bias, *steps)
+            return output, tuple(last)
+        if bias is not None:
+            bias = bias + hidden_bias
+        if self.mode == "LSTM":
+            output, *last = lstm(data, *first, *matrices, bias, w.get(f"weight_hr{suffix}"), *steps)
+        else:
+            output, *last = rnn(data, *first, *matrices, bias, *steps, self.mode.removeprefix("RNN_").lower())
+        return output, tuple(last)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
