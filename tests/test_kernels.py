@@ -1469,7 +1469,9 @@ def test_activations_and_their_gradients_are_one_kernel_each(kind, monkeypatch):
                 out = function(x)
                 out.backward(gg.full_like(out, 0.5))
             found.append([a.detach().cpu().numpy().astype(np.float64) for a in (out, x.grad)])
-            assert names == ["fused", "fused"] * (device == "cuda" and enabled)
+            # The first two make their derivatives too, which leaves a product.
+            count = 1 if function in (functions.gelu, functions.silu) else 2
+            assert names == ["fused"] * (count if device == "cuda" and enabled else 0)
         for other in found[1:]:
             assert np.allclose(found[0], other, atol=TOLERANCES[kind] * 2)
 

@@ -286,11 +286,11 @@ def _rows(by_gate: Any) -> Any:
 
 
 def _lstm_sequences(t: Any) -> list[Any]:
-    weights = t(12, 4), t(12, 3), t(12), None
+    weights = t(8, 3), t(8, 2), t(8), None
     return [
-        (t(6, 4), t(2, 3), t(2, 3), *weights, (2, 2, 2), False),
-        (t(6, 4), t(3, 3), t(3, 3), *weights, (3, 2, 1), True),
-        (t(5, 4), t(3, 2), t(3, 3), t(12, 4), t(12, 2), None, t(2, 3), (3, 1, 1), False),
+        (t(4, 3), t(2, 2), t(2, 2), *weights, (2, 2), False),
+        (t(4, 3), t(2, 2), t(2, 2), *weights, (2, 1, 1), True),
+        (t(3, 2), t(2, 1), t(2, 2), t(8, 2), t(8, 1), None, t(1, 2), (2, 1), False),
     ]
 
 
@@ -423,8 +423,8 @@ def _lstm_sequence_rule(F, grads, wanted, input, h, c, weight_ih, weight_hh, bia
 
 def _gru_sequences(t: Any) -> list[Any]:
     return [
-        (t(6, 4), t(2, 3), t(9, 4), t(9, 3), t(9), t(9), (2, 2, 2), False),
-        (t(6, 4), t(3, 3), t(9, 4), t(9, 3), None, None, (3, 2, 1), True),
+        (t(4, 3), t(2, 2), t(6, 3), t(6, 2), t(6), t(6), (2, 2), False),
+        (t(4, 3), t(2, 2), t(6, 3), t(6, 2), None, None, (2, 1, 1), True),
     ]
 
 
@@ -543,8 +543,8 @@ def _gru_sequence_rule(F, grads, wanted, input, h, weight_ih, weight_hh, bias_ih
 
 def _rnn_sequences(t: Any) -> list[Any]:
     return [
-        (t(6, 4), t(2, 3), t(3, 4), t(3, 3), t(3), (2, 2, 2), False, "tanh"),
-        (t(6, 4), t(3, 3), t(3, 4), t(3, 3), None, (3, 2, 1), True, "relu"),
+        (t(4, 3), t(2, 2), t(2, 3), t(2, 2), t(2), (2, 2), False, "tanh"),
+        (t(4, 3), t(2, 2), t(2, 3), t(2, 2), None, (2, 1, 1), True, "relu"),
     ]
 
 
