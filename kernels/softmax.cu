@@ -321,6 +321,24 @@ __global__ void __launch_bounds__(G, 1024 / G)
     if (threadIdx.x == 0) losses[blockIdx.x] = choice.loss(e, choice.column < 0 ? A(0) : (A)input[choice.column], rest);
 }
 
+// Packs of the classes from `start` on, `step` apart and `length` elements from one class to the next, where there are so
+// many.
+template <class T, int V, int U>
+__device__ __forceinline__ void load_classes(Pack<T, V> (&into)[U], const T* from, int start, int step, int classes,
+                                             i64 length) {
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+        if (start + u * step < classes) into[u] = load<V>(from + (start + u * step) * length);
+}
+
+template <class T, int V, int U>
+__device__ __forceinline__ void store_classes(T* to, const Pack<T, V> (&from)[U], int start, int step, int classes,
+                                              i64 length) {
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+        if (start + u * step < classes) store<V>(to + (start + u * step) * length, from[u]);
+}
+
 // What the threads of a block of 256 that share a place have found, combined: in the end it is in the first row of
 // each array, of `lanes` places.
 template <class T, int V>
@@ -381,9 +399,7 @@ __global__ void __launch_bounds__(256, 4)
     Exponentials<T, false> found[V];
     for (int first = share; first < classes; first += U * shares) {
         Pack<T, V> pack[U];
-#pragma unroll
-        for (int u = 0; u < U; ++u)
-            if (first + u * shares < classes) pack[u] = load<V>(input + (first + u * shares) * length);
+        load_classes(pack, input, first, shares, classes, length);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             A largest = -infinity();
@@ -403,9 +419,7 @@ __global__ void __launch_bounds__(256, 4)
         for (int first = (classes - 1 - share) / (U * shares) * (U * shares) + share; first >= 0;
              first -= U * shares) {
             Pack<T, V> pack[U];
-#pragma unroll
-            for (int u = 0; u < U; ++u)
-                if (first + u * shares < classes) pack[u] = load<V>(input + (first + u * shares) * length);
+            load_classes(pack, input, first, shares, classes, length);
 #pragma unroll
             for (int v = 0; v < V; ++v) {
                 Exponentials<T, false> e;
@@ -423,11 +437,7 @@ __global__ void __launch_bounds__(256, 4)
                     }
                 }
             }
-            if (gradient) {
-#pragma unroll
-                for (int u = 0; u < U; ++u)
-                    if (first + u * shares < classes) store<V>(gradient + (first + u * shares) * length, pack[u]);
-            }
+            if (gradient) store_classes(gradient, pack, first, shares, classes, length);
         }
     }
     if (SMOOTH) {
@@ -557,13 +567,8 @@ __global__ void __launch_bounds__(256, 4)
     A all[V] = {};
     for (int start = first; start < classes; start += U * step) {
         Pack<T, V> x[U], t[U];
-#pragma unroll
-        for (int u = 0; u < U; ++u) {
-            if (start + u * step < classes) {
-                x[u] = load<V>(input + (start + u * step) * length);
-                t[u] = load<V>(target + (start + u * step) * length);
-            }
-        }
+        load_classes(x, input, start, step, classes, length);
+        load_classes(t, target, start, step, classes, length);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             A largest = -infinity();
@@ -587,13 +592,8 @@ __global__ void __launch_bounds__(256, 4)
         const A by = is_divided_later<T> ? A(1) : scale;
         for (int start = (classes - 1 - first) / (U * step) * (U * step) + first; start >= 0; start -= U * step) {
             Pack<T, V> x[U], t[U];
-#pragma unroll
-            for (int u = 0; u < U; ++u) {
-                if (start + u * step < classes) {
-                    x[u] = load<V>(input + (start + u * step) * length);
-                    t[u] = load<V>(target + (start + u * step) * length);
-                }
-            }
+            load_classes(x, input, start, step, classes, length);
+            load_classes(t, target, start, step, classes, length);
 #pragma unroll
             for (int v = 0; v < V; ++v) {
                 const A largest = tops[v][lane], factor = quotient(alls[v][lane] * by, sums[v][lane]);
@@ -606,11 +606,7 @@ __global__ void __launch_bounds__(256, 4)
                     }
                 }
             }
-            if (gradient) {
-#pragma unroll
-                for (int u = 0; u < U; ++u)
-                    if (start + u * step < classes) store<V>(gradient + (start + u * step) * length, x[u]);
-            }
+            if (gradient) store_classes(gradient, x, start, step, classes, length);
         }
     }
     add_shares(rest, rests, thread, lanes);

@@ -1,5 +1,6 @@
 """The CUDA kernels against NumPy in float64, on a GPU or in the simulator (``GPUGRAD_CUDA_SIM=1``)."""
 
+import functools
 import itertools
 import math
 
@@ -180,6 +181,16 @@ def logits(dtype):
         yield from (((3, 21, 2, 4), False), ((2, 70, 33), False), ((3, 21, 2, 4), True))
 
 
+def loss_and_slopes(kernel, x, g):
+    """The loss, the same without a gradient, the logits' gradient and its divisor, and that for the gradient ``g``."""
+    loss, (slope, divisor) = kernel(True)
+    alone, nothing = kernel(False)
+    assert nothing is None
+    assert slope.strides == x.strides
+    scaled = softmax.scaled_rows(slope, g, divisor)
+    return loss, alone, slope, divisor, g if scaled is NotImplemented else scaled
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_and_its_gradient(dtype, smoothing, together):
     cases, inputs = [], []
@@ -197,15 +208,10 @@ def test_cross_entropy_and_its_gradient(dtype, smoothing, together):
         inputs.append([x, *[None if a is None else on_device(a) for a in (target, weight, g)]])
 
     def work():
-        outs = []
-        for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True):
-            loss, (slope, divisor) = softmax.cross_entropy(x, target, weight, 1, how, smoothing, True)
-            alone, nothing = softmax.cross_entropy(x, target, weight, 1, how, smoothing, False)
-            assert nothing is None
-            assert slope.strides == x.strides
-            scaled = softmax.scaled_rows(slope, g, divisor)
-            outs.append((loss, alone, slope, divisor, g if scaled is NotImplemented else scaled))
-        return outs
+        return [
+            loss_and_slopes(functools.partial(softmax.cross_entropy, x, target, weight, 1, how, smoothing), x, g)
+            for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True)
+        ]
 
     for case, (loss, alone, slope, divisor, gradient) in zip(cases, together(work), strict=True):
         expected = entropy(*case)
@@ -430,15 +436,10 @@ def test_cross_entropy_with_probabilities_and_its_gradient(dtype, smoothing, tog
         inputs.append([x, *[None if a is None else on_device(a) for a in (target, weight, g)]])
 
     def work():
-        outs = []
-        for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True):
-            loss, (slope, divisor) = softmax.soft_cross_entropy(x, target, weight, how, smoothing, True)
-            alone, nothing = softmax.soft_cross_entropy(x, target, weight, how, smoothing, False)
-            assert nothing is None
-            assert slope.strides == x.strides
-            scaled = softmax.scaled_rows(slope, g, divisor)
-            outs.append((loss, alone, slope, divisor, g if scaled is NotImplemented else scaled))
-        return outs
+        return [
+            loss_and_slopes(functools.partial(softmax.soft_cross_entropy, x, target, weight, how, smoothing), x, g)
+            for (x, target, weight, g), (*_, how, _, _) in zip(inputs, cases, strict=True)
+        ]
 
     for case, (loss, alone, slope, divisor, gradient) in zip(cases, together(work), strict=True):
         expected = soft_entropy(*case)
