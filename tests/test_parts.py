@@ -11,7 +11,7 @@ from helpers import close, gradients, recorded
 import gpugrad as gg
 from gpugrad.backend import blas, cpu
 from gpugrad.backend.quiet import quiet
-from gpugrad.ops import elementwise
+from gpugrad.ops import banded, elementwise
 
 
 def test_parts_compute_what_the_whole_does(case, monkeypatch):
@@ -127,11 +127,11 @@ def _operands(shape, dtype, layout):
 def test_a_product_has_the_same_bits_in_several_threads_as_in_one(shape, dtype, layout, threads, two_threads, watch):
     gg.set_num_threads(threads)
     a, b = _operands(shape, dtype, layout)
-    assert a.shape[0] * b.size >= blas._MIDDLE
+    assert a.shape[0] * b.size >= blas.MIDDLE
     if blas._library().batch:
         assert blas._plan(a.dtype, threads, (a.shape, a.strides), (b.shape, b.strides)) is not None
     together = blas.matmul(np, a, b)
-    watch._until = np.inf
+    watch._rest.lost(np.inf, 0)
     alone = blas.matmul(np, a, b)
     np.testing.assert_array_equal(together, alone)
     exact = a.astype(np.float64) @ b.astype(np.float64)
@@ -175,21 +175,21 @@ def test_one_thread_works_for_a_while_when_several_are_slower(two_threads, watch
     busy, rests = True, []
     for _ in range(2000):
         watch.run(call, 1000)
-        rests.append(watch._until - now[0])
+        rests.append(watch._rest._until - now[0])
     tried = [k for k in range(2000) if used[4 + k] == 2]
     assert tried[0] == 0
-    expected = [min(blas._PATIENCE * 2**k * (0.030 - 0.010), blas._LONGEST) for k in range(len(tried))]
+    expected = [min(cpu._PATIENCE * 2**k * (0.030 - 0.010), cpu._LONGEST) for k in range(len(tried))]
     np.testing.assert_allclose([rests[k] for k in tried], expected)
-    assert expected[-2:] == [blas._LONGEST] * 2
+    assert expected[-2:] == [cpu._LONGEST] * 2
     assert tried[1] == round(expected[0] / 0.010) + 1
-    now[0] += blas._LONGEST
+    now[0] += cpu._LONGEST
     busy = False
     watch.run(call, 1000)
     watch.run(call, 1000)
     assert used[-2:] == [2, 2]
     for _ in range(100):
         watch.run(call, 1000)
-    assert watch._patience == blas._PATIENCE
+    assert watch._rest._patience == cpu._PATIENCE
 
 
 @pytest.mark.parametrize("size", [100, 17, 3, 0])
@@ -242,6 +242,125 @@ def test_what_a_late_worker_has_not_begun_is_done_without_it(two_threads):
     del task, array
     assert kept() is None
     wake.set()
+
+
+def test_parts_are_done_by_one_thread_for_a_while_when_threads_have_waited(two_threads, monkeypatch):
+    clock = threading.local()
+    now, waits = [100.0], [0.0]
+    monkeypatch.setattr(cpu, "_rests", {})
+    monkeypatch.setattr(cpu, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(cpu, "thread_time", lambda: getattr(clock, "worked", 0.0))
+    lock, both = threading.Lock(), threading.Barrier(2)
+
+    def task(start, stop):
+        if shared[0]:
+            both.wait(10)  # so that each thread does one part
+        clock.worked = getattr(clock, "worked", 0.0) + 0.010
+        with lock:
+            now[0] += (0.010 + waits[0]) / 2 if shared[0] else 0.010
+            threads.add(threading.get_ident())
+
+    def run(side_by_side):
+        threads.clear()
+        shared[0] = side_by_side
+        before = now[0]
+        cpu.parallel(task, 8, 4)
+        assert len(threads) == 1 + side_by_side
+        return now[0] - before
+
+    shared, threads = [True], set()
+    for _ in range(3):
+        assert run(True) == pytest.approx(0.010)
+    waits[0] = 0.020
+    assert run(True) == pytest.approx(0.030)
+    rest = cpu._PATIENCE * (0.030 - cpu._ALONE * 0.020)
+    for _ in range(int(rest / 0.020) + 1):
+        assert run(False) == pytest.approx(0.020)
+    run(True)
+    assert run(False) == pytest.approx(0.020)
+    now[0] += 2 * rest
+    waits[0] = 0.0
+    for _ in range(3):
+        run(True)
+
+
+SETTINGS = [  # kernel, stride, padding, dilation, output padding
+    ((3, 3), (1, 1), (0, 0), (1, 1), (0, 0)),
+    ((5, 2), (1, 1), (2, 1), (1, 1), (0, 0)),
+    ((2, 3), (2, 3), (1, 0), (1, 1), (1, 2)),
+    ((3, 2), (1, 2), (2, 3), (2, 1), (0, 1)),
+    ((2, 4), (2, 1), (0, 4), (3, 2), (1, 0)),
+    ((1, 1), (1, 1), (0, 1), (1, 1), (0, 0)),
+]
+
+
+@pytest.fixture
+def with_bands(monkeypatch):
+    def start():
+        monkeypatch.setattr(banded, "_GAIN", np.inf)
+        monkeypatch.setattr(banded, "_BLOCK", 1000)
+        monkeypatch.setattr(blas, "MIDDLE", 0)
+        monkeypatch.setattr(blas, "shares", lambda dtype: True)
+
+    return start
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation", "more"), SETTINGS)
+def test_banded_matrices_convolve_as_unrolled_windows_do(
+    kernel, stride, padding, dilation, more, transposed, with_bands
+):
+    draw = np.random.default_rng(0)
+    inputs = [
+        gg.tensor(draw.standard_normal(shape), requires_grad=True)
+        for shape in ((5, 7, 8, 3) if not transposed else (5, 7, 8, 4), (4, 3, *kernel), (3 if transposed else 4,))
+    ]
+    inputs[0] = gg.tensor(inputs[0].detach().numpy().transpose(0, 3, 1, 2), requires_grad=True)  # not contiguous
+
+    def run():
+        x, w, b = inputs
+        if transposed:
+            return gg.conv_transpose2d(x, w, b, stride, padding, more, 1, dilation)
+        return gg.conv2d(x, w, b, stride, padding, dilation)
+
+    expected = run()
+    slopes = gg.autograd.grad((expected * expected).sum(), inputs)
+    with_bands()
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("forward", "weight", "transpose"):
+            method = getattr(banded.Bands, name)
+            patch.setattr(banded.Bands, name, lambda *a, m=method, n=name: (calls.append(n), m(*a))[1])
+        found = run()
+        close(gg.autograd.grad((found * found).sum(), inputs), slopes, 1e-12, 1e-12)
+    close([found], [expected], 1e-12, 1e-12)
+    assert sorted(calls) == ["forward", "transpose", "weight"]
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_only_windows_that_hold_it_see_what_is_not_finite(value, with_bands):
+    x = np.ones((1, 1, 6, 6), np.float32)
+    x[0, 0, 2, 1] = value
+    with_bands()
+    with gg.no_grad():
+        forward = gg.conv2d(gg.tensor(x), gg.ones(2, 1, 2, 2))
+        back = gg.conv_transpose2d(gg.tensor(x), gg.ones(1, 2, 2, 2))
+    assert np.argwhere(~np.isfinite(forward.numpy()[0, 0])).tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
+    assert np.argwhere(~np.isfinite(back.numpy()[0, 1])).tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]
+
+
+def test_banded_matrices_are_for_few_kernels_on_narrow_images_in_several_threads(two_threads):
+    def suits(batch, channels, size, kernels, side, dtype="float32"):
+        out = (size - side + 1,) * 2
+        return banded.suits(np, np.empty(0, dtype), (batch, channels, size, size), kernels, (side, side), out, 1)
+
+    assert suits(128, 6, 14, 16, 5) == bool(blas._library().batch)
+    assert not suits(2, 6, 14, 16, 5)
+    assert not suits(128, 6, 14, 64, 5)
+    assert not suits(128, 6, 64, 16, 3)
+    assert not suits(128, 6, 14, 16, 5, "float16")
+    gg.set_num_threads(1)
+    assert not suits(128, 6, 14, 16, 5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -27,12 +27,10 @@ import numpy as np
 from . import cpu, gemm
 
 _SMALL = 1 << 17  # multiplications up to which OpenBLAS itself uses one thread
-_MIDDLE = 1 << 24  # multiplications from which a product is shared between OpenBLAS's threads
+MIDDLE = 1 << 24  # multiplications from which a product is shared between OpenBLAS's threads
 _LARGE = 1 << 26  # multiplications from which OpenBLAS shares what cannot be cut here
 _PART = 1 << 21  # multiplications in a part at least; OpenBLAS 0.3.31 crashes in batches of parts below 10**6
 _TILE = 16  # rows or columns in the tiles of OpenBLAS's kernels
-_PATIENCE = 20.0  # what several threads have lost is waited for so often before they are tried again; longer
-_LONGEST = 2.0  # each time they lose again, up to so many seconds
 _ROWS_FIRST, _STRAIGHT, _TURNED = 101, 111, 112  # CBLAS's numbers
 _start = ctypes.c_char.from_buffer
 
@@ -116,13 +114,12 @@ class _Watch:
     def __init__(self) -> None:
         self._trials = 3
         self._pace = math.inf  # the least number of seconds for a unit of work in one thread
-        self._until = 0.0
-        self._patience = _PATIENCE
+        self._rest = cpu.Rest()
 
     def run(self, call: Callable[[], None], work: int) -> None:
         """``call()``, which does so much work."""
         begin = perf_counter()
-        if self._trials or begin < self._until:
+        if self._trials or not self._rest.over(begin):
             with one_thread:
                 call()
             self._trials = max(0, self._trials - 1)
@@ -132,11 +129,9 @@ class _Watch:
         took, alone = perf_counter() - begin, self._pace * work
         # One thread may be as slow as this for its own reasons: an awkward shape, a processor that slows down.
         if took > 2 * alone:
-            rest = min(self._patience * (took - alone), _LONGEST)
-            self._until = begin + took + rest
-            self._patience *= 2 if rest < _LONGEST else 1
+            self._rest.lost(begin + took, took - alone)
         else:
-            self._patience = max(0.9 * self._patience, _PATIENCE)
+            self._rest.won()
 
 
 _watch = _Watch()
@@ -241,7 +236,7 @@ def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
         return gemm.matmul(a, b, out)
     if not b.ndim or (work := a.size * b.shape[-1]) <= _SMALL:
         return np.matmul(a, b, out)
-    if work >= _MIDDLE:
+    if work >= MIDDLE:
         if a.ndim == 2 == b.ndim and a.dtype == b.dtype and a.dtype.isnative:
             plan = _plan(a.dtype, one_thread.others, (a.shape, a.strides), (b.shape, b.strides))
             if plan is not None and (out is None or out.flags.c_contiguous):
@@ -252,6 +247,11 @@ def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
             return np.matmul(a, b, out)
     with one_thread:
         return np.matmul(a, b, out)
+
+
+def shares(dtype: np.dtype) -> bool:
+    """Whether large products of this dtype are shared between threads."""
+    return one_thread.others > 1 and dtype.char in _library().batch
 
 
 def product(xp: Any, a: Any, b: Any, out: Any = None) -> Any:

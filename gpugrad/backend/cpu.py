@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import perf_counter, thread_time
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,11 @@ BLOCK = 1 << (min(max(_level2_cache() >> 4, 1 << 15), 1 << 17).bit_length() - 1)
 WHOLE = 2 * BLOCK
 """Elements below which several passes over all of an array are quicker than the same passes block by block."""
 
+_PATIENCE = 20.0  # what several threads have lost is waited for so often before they are tried again; longer
+_LONGEST = 2.0  # each time they lose again, up to so many seconds
+
+_ALONE = 0.8  # of the processor's time that threads spend on work is what one thread would take
+
 _LINE = 64
 """Bytes in a cache line, and in the widest vector register."""
 
@@ -49,6 +56,28 @@ def empty(size: int, dtype: Any) -> np.ndarray:
     memory = np.empty(count + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + count].view(dtype)
+
+
+class Rest:
+    """When to try several threads again after they were slower than one: later each time they lose again."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._patience = _PATIENCE
+
+    def over(self, now: float) -> bool:
+        """Whether it is time to try."""
+        return now >= self._until
+
+    def lost(self, now: float, seconds: float) -> None:
+        """One thread would have taken so many seconds less."""
+        rest = min(self._patience * seconds, _LONGEST)
+        self._until = now + rest
+        self._patience *= 2 if rest < _LONGEST else 1
+
+    def won(self) -> None:
+        """Several threads were the quicker way."""
+        self._patience = max(0.9 * self._patience, _PATIENCE)
 
 
 class _Worker(threading.Thread):
@@ -76,6 +105,7 @@ def _usable_cores() -> int:
 _count = _usable_cores()
 _workers: list[_Worker] = []
 _busy = threading.Lock()
+_rests: dict[CodeType | None, Rest] = {}  # for each function that works on parts
 
 
 def get_num_threads() -> int:
@@ -112,7 +142,8 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> 
     The parts depend on nothing but the arguments and the number of threads.  Each thread takes
     the next one that nobody has begun, so a worker that wakes up too late has none left.  Where
     the workers are taken (by another thread, or by a task that calls this again), the parts are
-    done one after the other.
+    done one after the other; so they are for a while where the threads took more time than they
+    spent working, because they waited for a core or for the interpreter lock.
 
     Args:
         task: does a part of the work.
@@ -124,30 +155,35 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> 
         return
     step = -(-size // parts)
     ranges = [(start, min(size, start + step)) for start in range(0, size, step)]
-    if not _busy.acquire(blocking=False):
+    rest = _rests.setdefault(getattr(task, "__code__", None), Rest())
+    begin = perf_counter()
+    if not rest.over(begin) or not _busy.acquire(blocking=False):
         for start, stop in ranges:
             task(start, stop)
         return
     left, work = deque(ranges), [task]
     lock = threading.Lock()
     running = 0  # parts that the workers have begun
+    worked = 0.0  # seconds of the processor
     ended: SimpleQueue[None] = SimpleQueue()
     failures: list[BaseException] = []
 
     def help_out() -> None:
-        nonlocal running
+        nonlocal running, worked
         while True:
             with lock:
                 if not left:
                     return
                 start, stop = left.popleft()
                 running += 1
+            before = thread_time()
             try:
                 work[0](start, stop)
             except BaseException as error:
                 failures.append(error)
             with lock:
                 running -= 1
+                worked += thread_time() - before
             ended.put(None)
 
     try:
@@ -155,6 +191,7 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> 
             _workers.append(_Worker())
         for worker in _workers[: len(ranges) - 1]:
             worker.tasks.put(help_out)
+        before = thread_time()
         try:
             while True:
                 with lock:
@@ -163,6 +200,7 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> 
                     start, stop = left.popleft()
                 task(start, stop)
         finally:
+            own = thread_time() - before
             with lock:
                 left.clear()
             while running:
@@ -172,3 +210,9 @@ def parallel(task: Callable[[int, int], Any], size: int, least: int = BLOCK) -> 
         _busy.release()
     if failures:
         raise failures[0]
+    end = perf_counter()
+    loss = end - begin - _ALONE * (own + worked)
+    if loss > 0:
+        rest.lost(end, loss)
+    else:
+        rest.won()

@@ -19,21 +19,21 @@ from typing import Any
 import numpy as np
 
 from ..backend import blas, cpu, fused
-from . import core
+from . import banded, core
 from .core import as_tensors, op
 from .windows import Ints, named, output_size, reach, spatial, working_dtype
 
 _BLOCK_BYTES = 1 << 20  # of unrolled windows: half of a core's level-2 cache
 _DEVICE_BLOCK_BYTES = 1 << 28
 _WORTHWHILE = 1 << 20  # products that make up for handing them to another thread
-_LONG = 128  # positions from which a sample's own matrix product is worth it
+_LONG = 64  # positions from which a sample's own matrix product is worth it
 
 
 def _blocks(xp: Any, batch: int, rows: int, row_bytes: int, row_length: int) -> Iterator[tuple[int, int, int, int]]:
     """Parts of the work, as first and last sample and first and last row of windows."""
     budget = _BLOCK_BYTES if xp is np else _DEVICE_BLOCK_BYTES
-    samples = max(1, budget // max(1, rows * row_bytes), 2 * _LONG // max(1, rows * row_length))
-    some = rows if rows * row_bytes <= 2 * budget else max(1, budget // row_bytes, 2 * _LONG // row_length)
+    samples = max(1, budget // max(1, rows * row_bytes), 4 * _LONG // max(1, rows * row_length))
+    some = rows if rows * row_bytes <= 2 * budget else max(1, budget // row_bytes, 4 * _LONG // row_length)
     for start in range(0, batch, samples):
         for first in range(0, rows, some):
             yield start, min(start + samples, batch), first, min(first + some, rows)
@@ -99,7 +99,13 @@ def _columns(
         return windows, first_sample(columns), handed
 
     for start, stop, first, last in blocks:
-        if first == 0:
+        if first == 0 and not padding[-1]:
+            part = x[start:stop]
+            strides = (*part.strides[:2], part.strides[-1] * dilation[-1], *part.strides[2:-1])
+            strides = (*strides, part.strides[-1] * stride[-1])
+            windows = xp.lib.stride_tricks.as_strided(part, (*part.shape[:2], kernel[-1], *size[:-1], out[-1]), strides)
+            rows[(slice(stop - start), slice(None), slice(None), *interior)] = windows
+        elif first == 0:
             for j in range(kernel[-1]):
                 to, of = reach(size[-1], out[-1], j * dilation[-1] - padding[-1], stride[-1])
                 rows[(slice(stop - start), slice(None), j, *interior, to)] = x[start:stop, ..., of]
@@ -140,8 +146,14 @@ def conv(xp, input, weight, bias, /, stride, padding, dilation, groups):
     batch, channels, length = input.shape[0], weight.shape[0], math.prod(out)
     dtype = working_dtype(input.dtype)
     depth = math.prod(weight.shape[1:])
-    w = weight.reshape(groups, channels // groups, depth).astype(dtype, copy=False)
     b = None if bias is None else bias.astype(dtype, copy=False).reshape(-1, 1)
+    if banded.suits(xp, input, input.shape, channels, kernel, out, groups) and banded.finite(input):
+        bands = banded.Bands(input.shape[2:], kernel, out, stride, padding, dilation)
+        result = bands.forward(input, weight).reshape(batch, channels, length)
+        if b is not None:
+            result += b
+        return result.reshape(batch, channels, *out)
+    w = weight.reshape(groups, channels // groups, depth).astype(dtype, copy=False)
     result = xp.empty((batch, channels, length), dtype)
     by_sample = length >= _LONG
 
@@ -248,8 +260,12 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
         turned = turned.reshape(channels, ins // groups, *kernel)
         return conv.forward(xp, input, turned, bias, stride, padding, dilation, groups)
     dtype = working_dtype(input.dtype)
-    result = xp.empty((input.shape[0], channels, *size), dtype)
-    result[...] = 0 if bias is None else bias.reshape(-1, *(1,) * len(size))
+    shape = (input.shape[0], channels, *size)
+    if banded.suits(xp, input, shape, ins, kernel, input.shape[2:], groups) and banded.finite(input):
+        bands = banded.Bands(size, kernel, input.shape[2:], stride, padding, dilation)
+        result = bands.transpose(input, weight)
+        return result if bias is None else result + bias.reshape(-1, *(1,) * len(size))
+    result = xp.zeros(shape, dtype)
     last = (stride[-1], padding[-1], dilation[-1])
     for residue in itertools.product(*(range(min(s, n)) for s, n in zip(stride[:lead], size, strict=False))):
         shifts: list[list[int]] = []
@@ -265,12 +281,14 @@ def conv_transpose(xp, input, weight, bias, /, stride, padding, output_padding, 
             rows = tuple(slice(r, None, s) for r, s in zip(residue, stride, strict=False))
             target = result[(slice(None), slice(None), *rows)]
 
-            def add(
+            def write(
                 low: int, high: int, part: Any = part, target: Any = target, shifts: list[list[int]] = shifts
             ) -> None:
-                _add_products(xp, input[low:high], part, target[low:high], shifts, last, groups)
+                _write_products(xp, input[low:high], part, target[low:high], shifts, last, groups)
 
-            _share(xp, add, input.shape[0], part.size * math.prod(input.shape[2:]))
+            _share(xp, write, input.shape[0], part.size * math.prod(input.shape[2:]))
+    if bias is not None:
+        result += bias.astype(dtype, copy=False).reshape(-1, *(1,) * len(size))
     return result.astype(input.dtype, copy=False)
 
 
@@ -294,38 +312,68 @@ def _conv_transpose_kernel(
     return fused.window.conv_transpose(input, weight, bias, size, stride, padding, dilation, groups)
 
 
-def _add_products(
+def _write_products(
     xp: Any, input: Any, weight: Any, result: Any, shifts: list[list[int]], settings: Ints, groups: int
 ) -> None:
-    """Add to ``result`` the products of ``weight`` with ``input``, shifted along all dimensions but the last."""
+    """Write to ``result`` the products of ``weight`` with ``input``, shifted along all dimensions but the last.
+
+    Along the last one the products with each element of the kernel are shifted and added here.  The rows end in so
+    many zeros that nothing is shifted into the next row: all rows of a sample are added in one run.
+    """
     (ins, per_group), width, dtype = weight.shape[:2], weight.shape[-1], result.dtype
     channels, count = per_group * groups, math.prod(weight.shape[2:-1])
     small, rows = input.shape[2:], result.shape[2:-1]
     stride, padding, dilation = settings
     w = weight.reshape(groups, ins // groups, per_group, count, width).transpose(0, 2, 4, 1, 3)
     w = w.reshape(groups, per_group * width, ins // groups * count)
-    length = math.prod(rows[1:]) * small[-1]
+    # The elements of the kernel that lead to each residue of the position by the stride, and how far they shift.
+    moves: dict[int, list[tuple[int, int]]] = {}
+    for j in range(width):
+        shift, residue = divmod(j * dilation - padding, stride)
+        moves.setdefault(residue, []).append((j, shift))
+    row = small[-1] + max(steps[-1][1] - steps[0][1] for steps in moves.values())
+    length = math.prod(rows[1:]) * row
+    by_sample = rows[0] * length >= _LONG
     row_bytes = (ins * count + channels * width) * length * dtype.itemsize
     columns: Any = None
     before = (0, 0, 0)
+    buffer = xp.empty(0, dtype)  # the products
     for start, stop, first, last in _blocks(xp, input.shape[0], rows[0], row_bytes, length):
-        here = (last - first, *rows[1:])
-        if before != (stop - start, first, last):  # else the same elements stay zero
-            columns, before = xp.zeros((ins, count, stop - start, *here, small[-1]), dtype), (stop - start, first, last)
-        for k, shift in enumerate(itertools.product(*shifts)):
+        n, here = stop - start, (last - first, *rows[1:])
+        if before != (n, first, last):  # else the same elements stay zero
+            order = (n, ins, count) if by_sample else (ins, count, n)
+            columns, before = xp.zeros((*order, *here, row), dtype), (n, first, last)
+            spread = columns if by_sample else xp.moveaxis(columns, 2, 0)
+            padded = xp.zeros((n, ins, *small[:-1], row), dtype)
+        padded[..., : small[-1]] = input[start:stop]
+        for k, offsets in enumerate(itertools.product(*shifts)):
             to: list[slice] = []
             of: list[slice] = []
-            for i, moved in enumerate(shift):
+            for i, moved in enumerate(offsets):
                 windows, elements = reach(small[i], here[i], (first if i == 0 else 0) - moved, 1)
                 to.append(windows)
                 of.append(elements)
-            columns[(slice(None), k, slice(None), *to)] = input[(slice(start, stop), slice(None), *of)].swapaxes(0, 1)
-        shape = (groups, ins // groups * count, (stop - start) * math.prod(here) * small[-1])
-        products = blas.product(xp, w, columns.reshape(shape)).reshape(channels, width, stop - start, *here, small[-1])
-        target = result[start:stop, :, first:last]
-        for j in range(width):
-            windows, elements = reach(result.shape[-1], small[-1], j * dilation - padding, stride)
-            target[..., elements] += products[:, j, ..., windows].swapaxes(0, 1)
+            spread[(slice(None), slice(None), k, *to)] = padded[(slice(None), slice(None), *of)]
+        run = math.prod(here) * row * (1 if by_sample else n)
+        taken = channels * width * run * (n if by_sample else 1)
+        if buffer.size < taken + width * run:
+            buffer = xp.empty(taken + width * run, dtype)
+        each = (n, groups) if by_sample else (groups,)
+        products = buffer[:taken].reshape(*each, per_group * width, run)
+        blas.product(xp, w, columns.reshape(*each, ins // groups * count, run), out=products)
+        for residue, steps in moves.items():
+            least = steps[0][1]
+            # Before a run lie the zeros that another one ends in; whole runs are added faster than parts of them.
+            starts = [j * run - (shift - least) for j, shift in steps]
+            shifted = [buffer[at : at + taken].reshape(-1, width, run)[:, 0] for at in starts]
+            total = shifted[0].copy()
+            for other in shifted[1:]:
+                total += other
+            total = total.reshape(*((n, channels) if by_sample else (channels, n)), *here, row)
+            total = total if by_sample else total.swapaxes(0, 1)
+            target = result[start:stop, :, first:last]
+            positions, elements = reach(target.shape[-1], row, least * stride + residue, stride)
+            target[..., elements] = total[..., positions]
 
 
 def _first(F: Any, value: Any, size: Ints) -> Any:
@@ -360,11 +408,13 @@ def _weight_samples(t: Any) -> list[Any]:
 def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
     (batch, channels), out = other.shape[:2], tuple(other.shape[2:])
     per_group, dtype = channels // groups, working_dtype(input.dtype)
+    if banded.suits(xp, input, input.shape, channels, kernel, out, groups):
+        return banded.Bands(input.shape[2:], kernel, out, stride, padding, dilation).weight(input, other)
     length, depth = math.prod(out), input.shape[1] // groups * math.prod(kernel)
     values = other.reshape(batch, channels, length).astype(dtype, copy=False)
     totals: dict[int, Any] = {}
     # Products of single samples take no room to speak of as long as they are smaller than the windows.
-    by_sample = length >= max(_LONG, per_group)
+    by_sample = length >= max(2 * _LONG, per_group)
 
     def part(low: int, high: int) -> None:
         some, x = values[low:high], input[low:high]
