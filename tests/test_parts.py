@@ -138,6 +138,16 @@ def test_a_product_has_the_same_bits_in_several_threads_as_in_one(shape, dtype, 
     np.testing.assert_allclose(together, exact, rtol=0, atol=1e-4 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.parametrize("shape", [(1, 600, 300), (64, 256, 96), (33, 1024, 700), (65, 256, 96)])
+def test_a_product_of_few_rows_is_made_turned_and_turned_back(shape, two_threads, watch):
+    a, b = _operands(shape, "float32", "plain")
+    b = np.asfortranarray(b)
+    assert blas._few_rows(a, b) == (shape[0] <= 64)
+    found = blas.matmul(np, a, b)
+    assert found.flags.c_contiguous
+    np.testing.assert_allclose(found, a.astype(np.float64) @ b, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize("change", ["every other", "reversed", "bytes", "mixed", "unequal"])
 def test_a_product_that_cannot_be_cut_is_made_whole(change, two_threads, watch):
     a, b = _operands((300, 500, 200), "float32", "plain")
