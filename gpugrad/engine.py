@@ -454,12 +454,13 @@ def _run(
     needed = _reachable([root for root, _, _ in roots], {node for node, _ in wanted}) if targets is not None else None
     anomaly = modes.anomaly
 
-    # state[node] = [gradients still to come, gradient, whether its buffer is ours]
-    state: dict[Any, list[Any]] = {}
+    missing: dict[Any, int] = {}  # how many gradients are still to come
+    arrived: dict[Any, Any] = {}  # the sum of the others, for each output where there are several
+    owned: set[tuple[Any, int]] = set()  # the outputs for which that has a buffer of its own
     stack: list[Any] = []
     for root, _, _ in roots:
-        if root not in state and (needed is None or root in needed):
-            state[root] = [0, None, False]
+        if root not in missing and (needed is None or root in needed):
+            missing[root] = 0
             stack.append(root)
     while stack:
         node = stack.pop()
@@ -468,24 +469,23 @@ def _run(
         for parent in node.parents:
             if parent is None or (needed is not None and parent not in needed):
                 continue
-            entry = state.get(parent)
-            if entry is None:
-                state[parent] = [1, None, False]
+            count = missing.get(parent)
+            if count is None:
+                missing[parent] = 1
                 stack.append(parent)
             else:
-                entry[0] += 1
+                missing[parent] = count + 1
 
     for root, slot, gradient in roots:
-        if root in state:
-            _arrive(state[root], root, slot, gradient, taped)
+        if root in missing:
+            _arrive(arrived, owned, root, slot, gradient, taped)
     found: dict[tuple[Any, int], Gradient] = {}
-    ready = [node for node in dict.fromkeys(root for root, _, _ in roots) if node in state and state[node][0] == 0]
+    ready = [node for node in dict.fromkeys(root for root, _, _ in roots) if missing.get(node) == 0]
 
     while ready:
         node = ready.pop()
-        entry = state.pop(node)
-        gradient = entry[1]
-        entry = None
+        del missing[node]
+        gradient = arrived.pop(node, None)
         if on_device and gradient is not None:
             some = next(g for g in gradient if g is not None) if isinstance(gradient, list) else gradient
             use_device_of(some._data if taped else some)
@@ -531,37 +531,36 @@ def _run(
         for i, parent in enumerate(node.parents):
             if parent is None:
                 continue
-            entry = state.get(parent)
-            if entry is None:
+            count = missing.get(parent)
+            if count is None:
                 continue
             contribution = inputs[i]
             if contribution is not None:
-                if slots is None and entry[1] is None and parent.outputs == 1:
-                    entry[1] = contribution
+                if slots is None and parent.outputs == 1 and parent not in arrived:
+                    arrived[parent] = contribution
                 else:
-                    _arrive(entry, parent, 0 if slots is None else slots[i], contribution, taped)
-            entry[0] -= 1
-            if not entry[0]:
+                    _arrive(arrived, owned, parent, 0 if slots is None else slots[i], contribution, taped)
+            missing[parent] = count - 1
+            if count == 1:
                 ready.append(parent)
-        inputs = contribution = entry = None  # type: ignore[assignment]
+        inputs = contribution = None  # type: ignore[assignment]
     return found
 
 
-def _arrive(entry: list[Any], node: Any, slot: int, gradient: Any, taped: bool) -> None:
+def _arrive(
+    arrived: dict[Any, Any], owned: set[tuple[Any, int]], node: Any, slot: int, gradient: Any, taped: bool
+) -> None:
     """Add one gradient to those of ``node``: the first is borrowed, the second copied, later ones added in place."""
-    if node.outputs != 1:
-        if entry[1] is None:
-            entry[1], entry[2] = [None] * node.outputs, [False] * node.outputs
-        if entry[1][slot] is None:
-            entry[1][slot] = gradient
-        else:
-            entry[1][slot] = _merge(entry[1][slot], gradient, entry[2][slot], taped)
-            entry[2][slot] = True
-    elif entry[1] is None:
-        entry[1] = gradient
+    if node.outputs == 1:
+        sums, key, before = arrived, node, arrived.get(node)
     else:
-        entry[1] = _merge(entry[1], gradient, entry[2], taped)
-        entry[2] = True
+        sums, key = arrived.setdefault(node, [None] * node.outputs), slot
+        before = sums[slot]
+    if before is None:
+        sums[key] = gradient
+    else:
+        sums[key] = _merge(before, gradient, (node, slot) in owned, taped)
+        owned.add((node, slot))
 
 
 def _watch(node: Node, gradient: Any, taped: bool, wanted: set[Any], found: dict[Any, Any]) -> Any:

@@ -211,7 +211,9 @@ class _Drawing:
         plan = node.plan
         keys: list[Any] = [self._input(node, i) for i in plan.saved_inputs]
         keys += [(node, 0)] if plan.saves_out else []
-        for key, array, (counter, version) in zip(keys, node.values, node.versions, strict=False):
+        for key, array, counter, version in zip(
+            keys, node.values, node.versions[::2], node.versions[1::2], strict=False
+        ):
             if array is None or counter[0] != version:
                 continue
             if key[0] is None:

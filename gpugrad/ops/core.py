@@ -139,7 +139,8 @@ class OpNode(Node):
     """A recorded call of a registered op."""
 
     values: Any = ()  # a tuple; None when it was released, or what computes it anew
-    versions: tuple[tuple[list[int], int], ...] = ()
+    # For each saved array its version counter and then what that said, in one object for the garbage collector to visit.
+    versions: tuple[Any, ...] = ()
 
     def __init__(self, op: Op, plan: _Plan, parents: Sequence[Any], shape: Any, dtype: Any):
         self.op = op
@@ -160,9 +161,9 @@ class OpNode(Node):
         """Copy a saved array that is about to be overwritten by this very op, working in place."""
         values = list(self.values or ())
         versions = list(self.versions)
-        for k in range(len(versions)):
+        for k in range(len(versions) // 2):
             if lazy.is_memory_of(values[k], array):
-                values[k], versions[k] = copy(array), (FIXED, 0)
+                values[k], versions[2 * k : 2 * k + 2] = copy(array), (FIXED, 0)
         self.values, self.versions = tuple(values), tuple(versions)
 
     def receive(self, gradient: Any) -> Any:
@@ -183,7 +184,7 @@ class OpNode(Node):
         return self.values
 
     def _check_versions(self) -> None:
-        for k, (counter, version) in enumerate(self.versions):
+        for k, (counter, version) in enumerate(zip(self.versions[::2], self.versions[1::2], strict=True)):
             if counter[0] != version:
                 plan, names = self.plan, self.op.inputs
                 which = f"input {names[plan.saved_inputs[k]]!r}" if k < len(plan.saved_inputs) else "result"
@@ -223,8 +224,9 @@ class OpNode(Node):
         values: Any = self.values
         if values.__class__ is not tuple:
             values = self._recalled()
-        for counter, version in self.versions:
-            if counter[0] != version:
+        versions = self.versions
+        for k in range(0, len(versions), 2):
+            if versions[k][0] != versions[k + 1]:
                 self._check_versions()
         if taped:
             return self._taped_gradients(gradient, skip)
@@ -576,7 +578,7 @@ def record(
     if slots:
         node.slots = tuple(slots)
     values: tuple[Any, ...] = ()
-    versions: tuple[tuple[list[int], int], ...] = ()
+    versions: tuple[Any, ...] = ()
     for i in plan.saved_inputs:
         values += (arrays[i],)
         if arrays[i] is not None:
@@ -587,18 +589,18 @@ def record(
                     "Inference tensors cannot be saved for backward. "
                     "To work around you can make a clone to get a normal tensor"
                 )
-            versions += ((counter, counter[0]),)
+            versions += (counter, counter[0])
         else:
-            versions += ((FIXED, 0),)
+            versions += (FIXED, 0)
     if plan.saves_out:
         values += (first,)
         counter = outs[0]._counter()
-        versions += ((counter, counter[0]),)
+        versions += (counter, counter[0])
     for i in plan.shapes:
         values += (arrays[i].shape,)
     if plan.uses_aux:
         values += (aux,)
-        versions = versions or ((FIXED, 0),)
+        versions = versions or (FIXED, 0)
     node.values = values + params
     node.versions = versions
     if len(outs) > 1:

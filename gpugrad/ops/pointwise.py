@@ -253,12 +253,12 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             counter = input._version_counter or input._counter()
             if saves_out:
                 mine = result._version_counter = [0]
-                node.values, node.versions = (a, out), ((counter, counter[0]), (mine, 0))
+                node.values, node.versions = (a, out), (counter, counter[0], mine, 0)
             else:
-                node.values, node.versions = (a,), ((counter, counter[0]),)
+                node.values, node.versions = (a,), (counter, counter[0])
         elif saves_out:
             mine = result._version_counter = [0]
-            node.values, node.versions = (out,), ((mine, 0),)
+            node.values, node.versions = (out,), (mine, 0)
         if saves_shape:
             node.values = (*(node.values or ()), a.shape)
         return result
@@ -340,14 +340,14 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
                     if source._inference:
                         return general((input, other))
                     counter = source._version_counter or source._counter()
-                    versions += ((counter, counter[0]),)
+                    versions += (counter, counter[0])
                 values += (array,)
-            if len(versions) != len(values):
+            if len(versions) != 2 * len(values):
                 versions = _with_numbers(values, versions)
         if plan.saves_out:
             counter = result._version_counter = [0]
             values += (out,)
-            versions += ((counter, 0),)
+            versions += (counter, 0)
         for i in plan.shapes:
             values += ((a, b)[i].shape,)
         if values:
@@ -361,7 +361,10 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
 def _with_numbers(values: tuple[Any, ...], versions: tuple[Any, ...]) -> tuple[Any, ...]:
     """Put the version that never changes in the place of saved Python numbers."""
     rest = iter(versions)
-    return tuple(next(rest) if value.__class__ is ndarray else (FIXED, 0) for value in values)
+    found: tuple[Any, ...] = ()
+    for value in values:
+        found += (next(rest), next(rest)) if value.__class__ is ndarray else (FIXED, 0)
+    return found
 
 
 def elementwise(**options: Any) -> Callable[[Callable[..., Any]], Elementwise]:
