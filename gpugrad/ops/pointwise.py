@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
-from ..engine import modes
+from ..engine import modes, profiling
 from . import core
 from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, is_operand, op, record, refresh_view, wrap_operand
 from .trace import ForwardKernel
@@ -120,6 +120,8 @@ class Elementwise(Op):
                 f"{self.name}() takes {self.arity + len(self.params)} arguments "
                 f"({', '.join(self.inputs + self.params)}), but got {len(args)}"
             )
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(self.name, "forward", args[: self.arity])
         params = args[self.arity :]
         numbers = _numbers_for_a_device(args[: self.arity])
         if numbers:
@@ -158,6 +160,8 @@ class Elementwise(Op):
             record(self, tensors, tuple(arrays), wanted, params, [out], aux, False)
         elif modes.inference:
             out._inference = True
+        if event is not None:
+            event.finish((out,))
         return out
 
     def general_operator(self, args: tuple[Any, ...]) -> Any:
@@ -215,6 +219,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
         except AttributeError:
             return general((input,))
         if a.__class__ is not ndarray or (dtype is not _F32 and dtype is not _F64):
+            return general((input,))
+        if profiling.recorder is not None:
             return general((input,))
         if not input._needs_grad or not modes.grad:
             if modes.inference:
@@ -291,7 +297,7 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
                     mask += 2
         except AttributeError:
             return general((input, other))
-        if modes.watch:
+        if modes.watch or profiling.recorder is not None:
             return general((input, other))
         token = hush()
         try:

@@ -1,0 +1,827 @@
+"""Where the time goes: ops, their gradients, optimizer steps and regions of one's own, timed while a program runs.
+
+``profile`` records what every thread does between its start and its end.  An event is one call: of an op (named as in
+``gg.<op>``), of a node's gradient (``MulBackward``), of an optimizer, of a ``DataLoader`` for its next batch, or a block
+under ``record_function``.  Events nest as the calls do.
+
+Time on a CUDA device is measured between two marks in the stream, around each op, and read at the end: nothing waits
+in between.  Where the device waits for the host, that is part of it.  A step under ``gg.compile`` is one event for each
+run of its graph, since the device gets it as one piece.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import ContextDecorator
+from typing import Any, NamedTuple
+
+from .backend import cuda, graph, on
+from .backend.device import device
+from .backend.streams import Event
+from .engine import profiling
+
+__all__ = [
+    "ProfilerAction",
+    "ProfilerActivity",
+    "profile",
+    "record_function",
+    "schedule",
+    "supported_activities",
+    "tensorboard_trace_handler",
+]
+
+_PACKAGE = __file__.rsplit("profiler.py", 1)[0]
+_REGION = "user_annotation"
+
+
+class ProfilerActivity(enum.Enum):
+    """What is timed: the calls on the host, the work on CUDA devices."""
+
+    CPU = 0
+    CUDA = 3
+
+
+class ProfilerAction(enum.Enum):
+    """What the profiler does in a step; the last step of a recording is the one to save."""
+
+    NONE = 0
+    WARMUP = 1
+    RECORD = 2
+    RECORD_AND_SAVE = 3
+
+
+_RECORDING = (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
+
+
+def supported_activities() -> set[ProfilerActivity]:
+    """What can be timed on this machine."""
+    return set(ProfilerActivity) if cuda.diagnose().usable else {ProfilerActivity.CPU}
+
+
+class Interval(NamedTuple):
+    """From when to when, in microseconds since the recording began."""
+
+    start: float
+    end: float
+
+    def elapsed_us(self) -> float:
+        """How long."""
+        return self.end - self.start
+
+
+class _Figures:
+    """Times (in microseconds) and memory (in bytes) of one event or of all of one name.
+
+    Each ``device_...`` figure is also there as ``cuda_...``, and each time as text under its name with ``_str``.
+    """
+
+    def __init__(self, name: str, key: str, kind: str):
+        self.name, self.key, self.kind = name, key, kind
+        self.count = 0
+        self.cpu_time_total = self.self_cpu_time_total = 0.0
+        self.device_time_total = self.self_device_time_total = 0.0
+        self.cpu_memory_usage = self.self_cpu_memory_usage = 0
+        self.device_memory_usage = self.self_device_memory_usage = 0
+        self.input_shapes: list[list[int]] = []
+        self.stack: list[str] = []
+        self.cpu_parent: FunctionEvent | None = None
+
+    @property
+    def is_user_annotation(self) -> bool:
+        """Whether it is a block under ``record_function``."""
+        return self.kind == _REGION
+
+    @property
+    def cpu_time(self) -> float:
+        """The mean time of a call on the host."""
+        return self.cpu_time_total / self.count if self.count else 0.0
+
+    @property
+    def device_time(self) -> float:
+        """The mean time of a call on the device."""
+        return self.device_time_total / self.count if self.count else 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        if "cuda" in name:
+            return getattr(self, name.replace("cuda", "device"))
+        if name.endswith("_str"):
+            return _format_time(getattr(self, name.removesuffix("_str")))
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} key={self.key} self_cpu_time={self.self_cpu_time_total_str} "
+            f"cpu_time={self.cpu_time_str} self_cuda_time={self.self_cuda_time_total_str} "
+            f"cuda_time={self.cuda_time_str} input_shapes={self.input_shapes}>"
+        )
+
+
+class FunctionEvent(_Figures):
+    """One call.
+
+    Attributes:
+        name, key: what was called; ``key`` is the name under which averages are taken.
+        kind: "forward", "backward", "optimizer", "data" or "user_annotation".
+        thread: the number of the thread, as ``threading.get_ident`` gives it.
+        time_range: from when to when, on the host.
+        device_range: the same on the device, if it did something there.
+        cpu_parent, cpu_children: the call around it, and those inside.
+        input_shapes: of its tensors, with ``record_shapes``.
+        stack: where it was called, the innermost line first, with ``with_stack``.
+    """
+
+    def __init__(self, recorder: _Recorder, name: str, kind: str):
+        super().__init__(name, "ProfilerStep*" if name.startswith("ProfilerStep#") else name, kind)
+        self.count = 1
+        self.thread = threading.get_ident()
+        self.cpu_children: list[FunctionEvent] = []
+        self.device_index: int | None = None
+        self.device_range: Interval | None = None
+        self.args: Any = None
+        self._recorder = recorder
+        self._marks: list[Event] = []
+        self._start = self._end = 0
+
+    @property
+    def time_range(self) -> Interval:
+        """From when to when, on the host."""
+        return Interval(self._recorder.since_start(self._start), self._recorder.since_start(self._end))
+
+    def finish(self, results: Iterable[Any] = (), given: Any = None) -> None:
+        """The call is over; ``results`` are what it made, unless they share memory with ``given``."""
+        end = time.perf_counter_ns()
+        if self._marks:
+            self._marks.append(self._recorder.mark(self.device_index))
+        if self._recorder.profile_memory:
+            size = sum(_size(result, given) for result in results)
+            if self.device_index is None:
+                self.self_cpu_memory_usage = size
+            else:
+                self.self_device_memory_usage = size
+        self._end = end
+
+
+def _root(array: Any) -> Any:
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
+
+
+def _size(result: Any, given: Any) -> int:
+    """The bytes of a tensor or array that is neither a view nor what was given."""
+    if getattr(result, "_base", None) is not None:
+        return 0
+    array = getattr(result, "_data", result)
+    known = [_root(g) for g in (given if isinstance(given, list) else [given])]
+    return 0 if array is None or any(_root(array) is g for g in known) else array.nbytes
+
+
+def _place(value: Any) -> int | None:
+    """The index of the CUDA device of a tensor or array."""
+    if isinstance(value, device):
+        return value.index
+    return getattr(getattr(getattr(value, "_data", value), "device", None), "id", None)
+
+
+def _call_stack() -> list[str]:
+    frame, found = sys._getframe(2), []
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_PACKAGE):
+            found.append(f"{code.co_filename}({frame.f_lineno}): {code.co_name}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+class _Recorder:
+    """What is told of each call while a profiler runs.
+
+    Args:
+        cpu, on_device: what to time.
+        shapes, stacks, memory: what else to note of each call.
+    """
+
+    def __init__(self, cpu: bool, on_device: bool, shapes: bool, stacks: bool, memory: bool):
+        self.cpu, self.on_device = cpu, on_device
+        self.record_shapes, self.with_stack, self.profile_memory = shapes, stacks, memory
+        self.threads: dict[int, str] = {}
+        self.events: list[FunctionEvent] = []
+        self._origin = time.perf_counter_ns()
+        self._bases: dict[int, tuple[Event, float]] = {}
+
+    def start(self) -> None:
+        """Forget what was recorded."""
+        self.events, self._origin, self._bases = [], time.perf_counter_ns(), {}
+
+    def since_start(self, when: int) -> float:
+        """Microseconds."""
+        return (when - self._origin) / 1e3
+
+    def begin(self, name: str, kind: str, inputs: Iterable[Any] = (), beside: Any = None) -> FunctionEvent:
+        """An event that begins now; it counts once it is finished.
+
+        Args:
+            inputs: tensors or arrays, whose shapes are noted; other values are passed over.
+            beside: a tensor on (or else) the device where the work will be, if that is not where the inputs are.
+        """
+        event = FunctionEvent(self, name, kind)
+        if event.thread not in self.threads:
+            self.threads[event.thread] = threading.current_thread().name
+        if self.record_shapes:
+            arrays = [getattr(value, "_data", value) for value in inputs]
+            event.input_shapes = [list(getattr(array, "shape", ())) for array in arrays]
+        if self.with_stack:
+            event.stack = _call_stack()
+        if self.on_device and kind != _REGION and graph.current() is None:
+            event.device_index = next((i for i in map(_place, (beside, *inputs)) if i is not None), None)
+            if event.device_index is not None:
+                event._marks = [self.mark(event.device_index)]
+        self.events.append(event)
+        event._start = time.perf_counter_ns()
+        return event
+
+    def begin_node(self, node: Any, gradient: Any) -> FunctionEvent:
+        """The event of a node's gradients."""
+        return self.begin(repr(node)[1:-1], "backward", gradient if isinstance(gradient, list) else (gradient,))
+
+    def mark(self, index: int | None) -> Event:
+        """A mark in the current stream of a CUDA device."""
+        with on(device("cuda", index)):
+            if index not in self._bases:
+                cuda.synchronize()
+                self._bases[index or 0] = self._mark(), self.since_start(time.perf_counter_ns())
+            return self._mark()
+
+    def _mark(self) -> Event:
+        mark = Event(enable_timing=True)
+        mark.record()
+        return mark
+
+    def finish(self) -> list[FunctionEvent]:
+        """The events that are whole, in the order they began, with their figures."""
+        events = [e for e in list(self.events) if e._end]
+        if not self.cpu:
+            events = [e for e in events if e._marks or e.is_user_annotation]
+        for index in self._bases:
+            with on(device("cuda", index)):
+                cuda.synchronize()
+        around: dict[int, list[FunctionEvent]] = {}
+        for event in events:
+            event.cpu_time_total = event.self_cpu_time_total = (event._end - event._start) / 1e3
+            if event.device_index is not None:
+                base, offset = self._bases[event.device_index]
+                start, end = (offset + base.elapsed_time(mark) * 1e3 for mark in event._marks)
+                event.device_range = Interval(start, end)
+                event.device_time_total = event.self_device_time_total = end - start
+            event._marks = []
+            stack = around.setdefault(event.thread, [])
+            while stack and event._end > stack[-1]._end:
+                stack.pop()
+            if stack:
+                event.cpu_parent = stack[-1]
+                stack[-1].cpu_children.append(event)
+            stack.append(event)
+        # Inner events began after those around them: here their figures are complete when they are added to those.
+        for event in reversed(events):
+            event.cpu_memory_usage += event.self_cpu_memory_usage
+            event.device_memory_usage += event.self_device_memory_usage
+            parent = event.cpu_parent
+            if parent is not None:
+                parent.self_cpu_time_total -= event.cpu_time_total
+                if parent.device_range is None:
+                    parent.device_time_total += event.device_time_total
+                else:
+                    parent.self_device_time_total -= event.device_time_total
+                parent.cpu_memory_usage += event.cpu_memory_usage
+                parent.device_memory_usage += event.device_memory_usage
+        return events
+
+
+def _format_time(us: float) -> str:
+    return f"{us / 1e6:.3f}s" if us >= 1e6 else f"{us / 1e3:.3f}ms" if us >= 1e3 else f"{us:.3f}us"
+
+
+def _format_memory(size: int) -> str:
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "KB")):
+        if size >= 1024**power:
+            return f"{size / 1024**power:.2f} {unit}"
+    return f"{size} B"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.2f}%" if whole else "--"
+
+
+_TIMES = ("cpu_time", "cuda_time", "cpu_time_total", "cuda_time_total", "self_cpu_time_total", "self_cuda_time_total")
+_MEMORY = ("cpu_memory_usage", "cuda_memory_usage", "self_cpu_memory_usage", "self_cuda_memory_usage")
+_SORT_KEYS = (*_TIMES, *_MEMORY, "count")
+_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
+
+
+class EventList(list[Any]):
+    """Events, or their averages, to be printed as a table."""
+
+    def __init__(self, events: Iterable[Any], profile_memory: bool = False):
+        super().__init__(events)
+        self._profile_memory = profile_memory
+
+    def __str__(self) -> str:
+        return self.table()
+
+    @property
+    def self_cpu_time_total(self) -> float:
+        """Microseconds on the host, what overlaps in several threads counted for each."""
+        return sum(event.self_cpu_time_total for event in self)
+
+    def key_averages(self, group_by_input_shapes: bool = False, group_by_stack_n: int = 0) -> EventList:
+        """The figures of all events of one name (and of the same shapes, and called from the same lines) added up.
+
+        Args:
+            group_by_input_shapes: keep calls with other shapes apart.
+            group_by_stack_n: keep calls apart whose ``n`` innermost lines differ.
+        """
+        found: dict[Any, FunctionEventAvg] = {}
+        for event in self:
+            shapes = event.input_shapes if group_by_input_shapes else []
+            stack = event.stack[:group_by_stack_n]
+            key = event.key, event.kind, str(shapes), *stack
+            if key not in found:
+                found[key] = FunctionEventAvg(event.key, event.key, event.kind)
+                found[key].input_shapes, found[key].stack = shapes, stack
+                found[key].cpu_parent = event.cpu_parent
+            found[key] += event
+        return EventList(found.values(), self._profile_memory)
+
+    def total_average(self) -> FunctionEventAvg:
+        """The figures of all events added up."""
+        total = FunctionEventAvg("Total", "Total", "")
+        for event in self:
+            total += event
+        return total
+
+    def table(
+        self,
+        sort_by: str | None = None,
+        row_limit: int = 100,
+        max_src_column_width: int | None = 75,
+        max_name_column_width: int | None = 55,
+        max_shapes_column_width: int | None = 80,
+        header: str | None = None,
+        top_level_events_only: bool = False,
+        time_unit: str | None = None,
+    ) -> str:
+        """A table for people, a row for each event.
+
+        Args:
+            sort_by: the figure to sort by, the largest first; None leaves the order as it is. One of ``cpu_time``,
+                ``cuda_time``, those with ``_total``, the latter with ``self_`` before them, ``cpu_memory_usage``,
+                ``cuda_memory_usage``, these with ``self_`` before them, and ``count``.
+            row_limit: the most rows; -1 for all.
+            max_src_column_width, max_name_column_width, max_shapes_column_width: None for no limit.
+            header: a title.
+            top_level_events_only: leave out what other events called.
+            time_unit: "s", "ms" or "us" for all times; None chooses for each.
+
+        Raises:
+            ValueError: there is no such figure to sort by, or no such unit.
+        """
+        events: list[Any] = list(self)
+        if sort_by is not None:
+            figure = sort_by.replace("device", "cuda")
+            if figure not in _SORT_KEYS:
+                raise ValueError(f"sort_by must be one of {', '.join(_SORT_KEYS)}, but got {sort_by!r}")
+            events.sort(key=lambda event: getattr(event, figure), reverse=True)
+        if time_unit is not None and time_unit not in _UNITS:
+            raise ValueError(f"time_unit must be 's', 'ms' or 'us', but got {time_unit!r}")
+        if not events:
+            return ""
+        on_device = any(event.device_time_total > 0 for event in events)
+        device_memory = any(event.device_memory_usage > 0 for event in events)
+        host_total = sum(event.self_cpu_time_total for event in events)
+        device_total = sum(event.self_device_time_total for event in events)
+
+        def shown(us: float) -> str:
+            return _format_time(us) if time_unit is None else f"{us / _UNITS[time_unit]:.3f}{time_unit}"
+
+        titles = ["Name", "Self CPU %", "Self CPU", "CPU total %", "CPU total", "CPU time avg"]
+        titles += ["Self CUDA", "Self CUDA %", "CUDA total", "CUDA time avg"] if on_device else []
+        titles += ["CPU Mem", "Self CPU Mem"] if self._profile_memory else []
+        titles += ["CUDA Mem", "Self CUDA Mem"] if self._profile_memory and device_memory else []
+        titles += ["# of Calls"]
+        with_shapes, with_stack = any(e.input_shapes for e in events), any(e.stack for e in events)
+        titles += ["Input Shapes"] if with_shapes else []
+        titles += ["Source Location"] if with_stack else []
+        rows = []
+        if top_level_events_only:
+            events = [event for event in events if event.cpu_parent is None]
+        for event in events[: row_limit if row_limit >= 0 else None]:
+            row = [_cut(event.key, max_name_column_width)]
+            row += [_share(event.self_cpu_time_total, host_total), shown(event.self_cpu_time_total)]
+            row += [_share(event.cpu_time_total, host_total), shown(event.cpu_time_total), shown(event.cpu_time)]
+            if on_device:
+                row += [shown(event.self_device_time_total), _share(event.self_device_time_total, device_total)]
+                row += [shown(event.device_time_total), shown(event.device_time)]
+            if self._profile_memory:
+                row += map(_format_memory, (event.cpu_memory_usage, event.self_cpu_memory_usage))
+                if device_memory:
+                    row += map(_format_memory, (event.device_memory_usage, event.self_device_memory_usage))
+            row += [str(event.count)]
+            row += [_cut(str(event.input_shapes), max_shapes_column_width)] if with_shapes else []
+            lines = [_cut(line, max_src_column_width, at_start=True) for line in event.stack] or [""]
+            rows.append([*row, lines[0]] if with_stack else row)
+            rows += [[""] * len(row) + [line] for line in lines[1:]]
+        widths = [max(len(row[k]) for row in (titles, *rows)) for k in range(len(titles))]
+        widths = [widths[0], *(max(width, 12) for width in widths[1:])]
+        aligned = ["<" if title == "Source Location" else ">" for title in titles]
+        texts = [
+            "  ".join(f"{text:{side}{n}}" for text, side, n in zip(row, aligned, widths, strict=True)).rstrip()
+            for row in (titles, *rows)
+        ]
+        rule = "  ".join("-" * n for n in widths)
+        top = [] if header is None else ["=" * len(rule), header]
+        top += ["=" * len(rule), "This report only display top-level ops statistics"] if top_level_events_only else []
+        totals = [f"Self CPU time total: {shown(host_total)}"]
+        totals += [f"Self CUDA time total: {shown(device_total)}"] if on_device else []
+        return "\n".join([*top, rule, texts[0], rule, *texts[1:], rule, *totals, ""])
+
+
+def _cut(text: str, width: int | None, at_start: bool = False) -> str:
+    if width is None or len(text) <= width:
+        return text
+    return "..." + text[len(text) - width + 3 :] if at_start else text[: width - 3] + "..."
+
+
+class FunctionEventAvg(_Figures):
+    """The figures of several calls, added up; ``count`` says of how many."""
+
+    def __iadd__(self, other: _Figures) -> FunctionEventAvg:
+        for name, value in other.__dict__.items():
+            if name == "count" or "_time_" in name or "_memory_" in name:
+                setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+def schedule(
+    *, wait: int, warmup: int, active: int, repeat: int = 0, skip_first: int = 0, skip_first_wait: int = 0
+) -> Callable[[int], ProfilerAction]:
+    """What to do in which step: wait, warm up, record, and begin again.
+
+    Args:
+        wait: steps in which nothing is recorded.
+        warmup: steps that are recorded and forgotten.
+        active: steps that are recorded.
+        repeat: how often; 0 goes on for ever.
+        skip_first: steps before all that.
+        skip_first_wait: other than 0, the first time there is no waiting.
+
+    Raises:
+        AssertionError: ``active`` is below 1, or another number below 0.
+    """
+    if wait < 0 or warmup < 0 or active <= 0 or repeat < 0 or skip_first < 0:
+        raise AssertionError(
+            f"Invalid profiler schedule arguments. Got wait={wait} (need >= 0), warmup={warmup} (need >= 0), "
+            f"active={active} (need > 0), repeat={repeat} (need >= 0), skip_first={skip_first} (need >= 0)."
+        )
+    if warmup == 0:
+        warnings.warn("Profiler won't be using warmup, this can skew profiler results", stacklevel=2)
+    cycle = wait + warmup + active
+
+    def action(step: int) -> ProfilerAction:
+        if step < 0:
+            raise AssertionError(f"Step must be non-negative. Got {step}.")
+        if step < skip_first:
+            return ProfilerAction.NONE
+        step += (wait if skip_first_wait else 0) - skip_first
+        place = step % cycle
+        if (repeat and step >= repeat * cycle) or place < wait:
+            return ProfilerAction.NONE
+        if place < wait + warmup:
+            return ProfilerAction.WARMUP
+        return ProfilerAction.RECORD if place < cycle - 1 else ProfilerAction.RECORD_AND_SAVE
+
+    return action
+
+
+def tensorboard_trace_handler(
+    dir_name: str, worker_name: str | None = None, use_gzip: bool = False, use_python_export: bool = False
+) -> Callable[[profile], None]:
+    """What writes each recording into a folder, where TensorBoard and Perfetto find it; for ``on_trace_ready``.
+
+    Args:
+        dir_name: the folder; made if need be.
+        worker_name: the start of the files' names; the host's name and the process number if left out.
+        use_gzip: compress them.
+        use_python_export: accepted, without effect.
+
+    Raises:
+        RuntimeError: when called, if the folder cannot be made.
+    """
+
+    def handler(prof: profile) -> None:
+        import socket
+
+        try:
+            os.makedirs(dir_name, exist_ok=True)
+        except OSError as error:
+            raise RuntimeError(f"Can't create directory: {dir_name} ({error})") from error
+        worker = worker_name or f"{socket.gethostname()}_{os.getpid()}"
+        name = f"{worker}.{time.time_ns()}.pt.trace.json{'.gz' if use_gzip else ''}"
+        prof.export_chrome_trace(os.path.join(dir_name, name))
+
+    return handler
+
+
+class record_function(ContextDecorator):
+    """A block, or the calls of a decorated function, as an event of its own; costs next to nothing unprofiled.
+
+    Args:
+        name: what it is called.
+        args: a text that is shown beside it in the trace.
+    """
+
+    def __init__(self, name: str, args: str | None = None):
+        self.name, self.args = name, args
+        self._event: FunctionEvent | None = None
+
+    def _recreate_cm(self) -> record_function:
+        return record_function(self.name, self.args)
+
+    def __enter__(self) -> record_function:
+        recorder = profiling.recorder
+        if recorder is not None:
+            self._event = recorder.begin(self.name, _REGION)
+            self._event.args = self.args
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        if self._event is not None:
+            self._event.finish()
+            self._event = None
+
+
+_starting = threading.Lock()
+
+
+class profile:
+    """Records what the program does inside the block, or from ``start`` to ``stop``, in all threads.
+
+    Args:
+        activities: what to time, of :class:`ProfilerActivity`; all that this machine has if left out. CUDA is left
+            out, with a warning, where there is none. With CUDA alone, only what used a device is kept.
+        schedule: which steps to record, see :func:`schedule`; ``step`` says where one ends. Without it all are.
+        on_trace_ready: called with the profiler at the end of each recording, for instance to print or save it.
+        record_shapes: note the shapes of each call's tensors.
+        profile_memory: count the bytes of the results that each call makes. What it needs in between, and what is
+            freed, is not counted.
+        with_stack: note where each call was made; it makes calls slower.
+        acc_events: keep the events of former recordings beside those of the last one.
+        use_cuda: the old way to put CUDA among the activities.
+        with_flops: without effect, with a warning.
+        with_modules, experimental_config, custom_trace_id_callback, post_processing_timeout_s: accepted, without
+            effect.
+        execution_trace_observer: must be None.
+
+    Attributes:
+        step_num: how often ``step`` was called.
+
+    Raises:
+        AssertionError: ``activities`` is empty.
+        TypeError: it holds something else.
+        RuntimeError: when started, if a profiler runs already.
+    """
+
+    def __init__(
+        self,
+        *,
+        activities: Iterable[ProfilerActivity] | None = None,
+        schedule: Callable[[int], ProfilerAction] | None = None,
+        on_trace_ready: Callable[[profile], Any] | None = None,
+        record_shapes: bool = False,
+        profile_memory: bool = False,
+        with_stack: bool = False,
+        with_flops: bool = False,
+        with_modules: bool = False,
+        experimental_config: Any = None,
+        execution_trace_observer: Any = None,
+        acc_events: bool = False,
+        use_cuda: bool | None = None,
+        custom_trace_id_callback: Any = None,
+        post_processing_timeout_s: float | None = None,
+    ):
+        if execution_trace_observer is not None:
+            raise NotImplementedError("profile: execution traces are not supported; leave execution_trace_observer out")
+        if with_flops:
+            warnings.warn("with_flops has no effect: operations are not counted", stacklevel=2)
+        wanted = supported_activities() if activities is None else set(activities)
+        if wrong := [each for each in wanted if not isinstance(each, ProfilerActivity)]:
+            raise TypeError(f"activities must be ProfilerActivity.CPU or ProfilerActivity.CUDA, but got {wrong[0]!r}")
+        if use_cuda is not None:
+            warnings.warn("`use_cuda` is deprecated, use `activities` argument instead", FutureWarning, stacklevel=2)
+            wanted = wanted - {ProfilerActivity.CUDA} | ({ProfilerActivity.CUDA} if use_cuda else set())
+        if not wanted:
+            raise AssertionError("No valid profiler activities found; give ProfilerActivity.CPU, CUDA or both")
+        if ProfilerActivity.CUDA in wanted and not cuda.diagnose().usable:
+            warnings.warn("CUDA is not available, disabling CUDA profiling", stacklevel=2)
+            wanted = {ProfilerActivity.CPU}
+        self.activities = wanted
+        self.record_shapes, self.profile_memory, self.with_stack = record_shapes, profile_memory, with_stack
+        self.acc_events = acc_events
+        self.schedule = schedule or (lambda step: ProfilerAction.RECORD)
+        self.record_steps = schedule is not None
+        self.on_trace_ready = on_trace_ready
+        self.step_num = 0
+        self.current_action = self.schedule(0)
+        self._step: record_function | None = None
+        self._recorder: _Recorder | None = None
+        self._events: EventList | None = None
+        self._threads: dict[int, str] = {}
+        self._metadata: dict[str, Any] = {}
+
+    def __enter__(self) -> Any:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin, in the first step.
+
+        Raises:
+            RuntimeError: a profiler runs already.
+        """
+        self._transit(ProfilerAction.NONE, self.current_action)
+        self._begin_step()
+
+    def stop(self) -> None:
+        """End; ``on_trace_ready`` is called if something was recorded.
+
+        Raises:
+            AssertionError: it was not started.
+        """
+        if self._recorder is None and self._events is None and self.current_action is not ProfilerAction.NONE:
+            raise AssertionError("Profiler must be initialized before stopping trace: call start() first")
+        self._end_step()
+        self._transit(self.current_action, None)
+
+    def step(self) -> None:
+        """Say that a step of the program is over and the next begins."""
+        self._end_step()
+        before = self.current_action
+        self.step_num += 1
+        self.current_action = self.schedule(self.step_num)
+        if self._recorder is not None or before is ProfilerAction.NONE:
+            self._transit(before, self.current_action)
+        self._begin_step()
+
+    def _begin_step(self) -> None:
+        if self.record_steps:
+            self._step = record_function(f"ProfilerStep#{self.step_num}")
+            self._step.__enter__()
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            self._step.__exit__()
+            self._step = None
+
+    def _transit(self, before: ProfilerAction, after: ProfilerAction | None) -> None:
+        """Do what is to be done between two steps; ``after`` is None at the end."""
+        over = before in _RECORDING and (before is ProfilerAction.RECORD_AND_SAVE or after not in _RECORDING)
+        if before in (ProfilerAction.WARMUP, ProfilerAction.RECORD) and after is ProfilerAction.NONE:
+            warnings.warn(f"Incorrect schedule: {before.name} followed by NONE", stacklevel=3)
+        if over or (before is ProfilerAction.WARMUP and after in (ProfilerAction.NONE, None)):
+            self.stop_trace()
+            if before is ProfilerAction.RECORD_AND_SAVE or (before is ProfilerAction.RECORD and after is None):
+                if self.on_trace_ready is not None:
+                    self.on_trace_ready(self)
+        if after not in (ProfilerAction.NONE, None) and (over or before is ProfilerAction.NONE):
+            self.prepare_trace()
+        if after in _RECORDING and (over or before not in _RECORDING):
+            self.start_trace()
+
+    def prepare_trace(self) -> None:
+        """Warm up: record, to be forgotten.
+
+        Raises:
+            RuntimeError: a profiler runs already.
+        """
+        on_device = ProfilerActivity.CUDA in self.activities
+        options = on_device, self.record_shapes, self.with_stack, self.profile_memory
+        with _starting:
+            if profiling.recorder is not None:
+                raise RuntimeError("a profiler runs already in this process; only one can, stop it first")
+            self._recorder = profiling.recorder = _Recorder(ProfilerActivity.CPU in self.activities, *options)
+
+    def start_trace(self) -> None:
+        """Record from here; ``prepare_trace`` must have been called."""
+        if self._recorder is None:
+            raise AssertionError("Profiler must be initialized before starting trace: call prepare_trace() first")
+        self._recorder.start()
+
+    def stop_trace(self) -> None:
+        """Record no more."""
+        if self._recorder is None:
+            raise AssertionError("Profiler must be initialized before stopping trace: call start() first")
+        profiling.recorder = None
+        recorder, self._recorder = self._recorder, None
+        former = self._events if self.acc_events and self._events is not None else []
+        self._events = EventList([*former, *recorder.finish()], self.profile_memory)
+        self._threads |= recorder.threads
+
+    def events(self) -> EventList:
+        """The events of the last recording that is over, in the order they began.
+
+        Raises:
+            AssertionError: nothing was recorded yet.
+        """
+        if self._events is None:
+            state = "it was not started" if self._recorder is None else "it is still recording: stop it first"
+            raise AssertionError(f"Profiler must be initialized and have recorded something, but {state}")
+        return self._events
+
+    def key_averages(self, group_by_input_shape: bool = False, group_by_stack_n: int = 0) -> EventList:
+        """The events by name (and shapes, and the lines they were called from); see ``EventList.key_averages``.
+
+        Raises:
+            AssertionError: nothing was recorded yet.
+        """
+        return self.events().key_averages(group_by_input_shape, group_by_stack_n)
+
+    def add_metadata(self, key: str, value: str) -> None:
+        """Put a text into the traces."""
+        self._metadata[key] = value
+
+    def add_metadata_json(self, key: str, value: str) -> None:
+        """Put a value, given as JSON, into the traces."""
+        import json
+
+        self._metadata[key] = json.loads(value)
+
+    def export_chrome_trace(self, path: str, use_python_export: bool = False) -> None:
+        """Write the events as a trace for Perfetto or chrome://tracing.
+
+        Args:
+            path: the file, compressed if its name ends in ".gz".
+            use_python_export: accepted, without effect.
+
+        Raises:
+            AssertionError: nothing was recorded yet.
+        """
+        import gzip
+        import json
+
+        text = json.dumps({"schemaVersion": 1, "displayTimeUnit": "ms", **self._metadata, "traceEvents": self._trace()})
+        opened = gzip.open(path, "wt") if str(path).endswith(".gz") else open(path, "w", encoding="utf-8")
+        with opened as file:
+            file.write(text)
+
+    def _trace(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        process = os.getpid()
+        tracks: dict[Any, int] = {}  # a row of the picture for each thread and each device
+        for event in self.events():
+            args: dict[str, Any] = {"Input Dims": event.input_shapes} if event.input_shapes else {}
+            args |= {"Call stack": ";\n".join(event.stack)} if event.stack else {}
+            args |= {} if event.args is None else {"args": event.args}
+            cat = event.kind if event.is_user_annotation else f"cpu_op,{event.kind}"
+            places: list[tuple[Any, str, Interval]] = [(event.thread, cat, event.time_range)]
+            if event.device_range is not None:
+                places.append((f"CUDA device {event.device_index}", f"kernel,{event.kind}", event.device_range))
+            for where, cat, (start, end) in places:
+                tid = tracks.setdefault(where, len(tracks) + 1)
+                entry = {"ph": "X", "name": event.name, "cat": cat, "pid": process, "tid": tid, "args": args}
+                found.append({**entry, "ts": round(start, 3), "dur": round(end - start, 3)})
+        names = {tid: self._threads.get(where, str(where)) for where, tid in tracks.items()}
+        titles = [("process_name", 0, "gpugrad"), *(("thread_name", tid, name) for tid, name in names.items())]
+        return [
+            {"ph": "M", "name": kind, "pid": process, "tid": tid, "args": {"name": name}} for kind, tid, name in titles
+        ] + found
+
+    def export_stacks(self, path: str, metric: str = "self_cpu_time_total") -> None:
+        """Write where the time was spent, a line for each call, as flame graph tools read it.
+
+        Args:
+            metric: "self_cpu_time_total" or "self_cuda_time_total".
+
+        Raises:
+            AssertionError: nothing was recorded yet.
+            ValueError: there is no such metric.
+        """
+        known = ["self_cpu_time_total", "self_cuda_time_total"]
+        if metric not in known:
+            raise ValueError(f"metric should be one of: {known}, but got {metric!r}")
+        plain = str.maketrans(" ;\t\n", "____")
+        lines = [
+            ";".join(entry.translate(plain) for entry in (*reversed(event.stack), event.name))
+            + f" {int(getattr(event, metric))}\n"
+            for event in self.events()
+            if event.stack and int(getattr(event, metric)) > 0
+        ]
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(lines)
