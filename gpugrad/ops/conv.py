@@ -26,6 +26,8 @@ from .windows import Ints, named, output_size, reach, spatial, working_dtype
 _BLOCK_BYTES = 1 << 20  # of unrolled windows: half of a core's level-2 cache
 _DEVICE_BLOCK_BYTES = 1 << 28
 _WORTHWHILE = 1 << 20  # products that make up for handing them to another thread
+_PRODUCT, _ELEMENT, _RUN, _SHORT_SUM = 0.03, 0.35, 12.0, 22.0
+"""Nanoseconds for a multiplication, for an addition in a long run, to copy a short run and to add one to another."""
 _LONG = 64  # positions from which a sample's own matrix product is worth it
 
 
@@ -317,8 +319,9 @@ def _write_products(
 ) -> None:
     """Write to ``result`` the products of ``weight`` with ``input``, shifted along all dimensions but the last.
 
-    Along the last one the products with each element of the kernel are shifted and added here.  The rows end in so
-    many zeros that nothing is shifted into the next row: all rows of a sample are added in one run.
+    Along the last one the products with each element of the kernel are shifted and added here.  Where that takes
+    longer than more products, the rows end in so many zeros that nothing is shifted into the next row: then all rows
+    of a sample are added in one run.
     """
     (ins, per_group), width, dtype = weight.shape[:2], weight.shape[-1], result.dtype
     channels, count = per_group * groups, math.prod(weight.shape[2:-1])
@@ -331,7 +334,13 @@ def _write_products(
     for j in range(width):
         shift, residue = divmod(j * dilation - padding, stride)
         moves.setdefault(residue, []).append((j, shift))
-    row = small[-1] + max(steps[-1][1] - steps[0][1] for steps in moves.values())
+    sums = list(moves.items())
+    zeros = max(steps[-1][1] - steps[0][1] for steps in moves.values())
+    row = small[-1] + zeros
+    more = _PRODUCT * (ins // groups * count * zeros) + _ELEMENT * row + _RUN * ins / max(1, channels * width)
+    if more > _SHORT_SUM:
+        row = small[-1]
+        sums = [(residue, [step]) for residue, steps in sums for step in steps]
     length = math.prod(rows[1:]) * row
     by_sample = rows[0] * length >= _LONG
     row_bytes = (ins * count + channels * width) * length * dtype.itemsize
@@ -345,7 +354,10 @@ def _write_products(
             columns, before = xp.zeros((*order, *here, row), dtype), (n, first, last)
             spread = columns if by_sample else xp.moveaxis(columns, 2, 0)
             padded = xp.zeros((n, ins, *small[:-1], row), dtype)
-        padded[..., : small[-1]] = input[start:stop]
+        if row == small[-1]:
+            padded = input[start:stop]
+        else:
+            padded[..., : small[-1]] = input[start:stop]
         for k, offsets in enumerate(itertools.product(*shifts)):
             to: list[slice] = []
             of: list[slice] = []
@@ -361,19 +373,24 @@ def _write_products(
         each = (n, groups) if by_sample else (groups,)
         products = buffer[:taken].reshape(*each, per_group * width, run)
         blas.product(xp, w, columns.reshape(*each, ins // groups * count, run), out=products)
-        for residue, steps in moves.items():
+        written = None
+        for residue, steps in sums:
             least = steps[0][1]
             # Before a run lie the zeros that another one ends in; whole runs are added faster than parts of them.
             starts = [j * run - (shift - least) for j, shift in steps]
-            shifted = [buffer[at : at + taken].reshape(-1, width, run)[:, 0] for at in starts]
-            total = shifted[0].copy()
-            for other in shifted[1:]:
+            total, *others = [buffer[at : at + taken].reshape(-1, width, run)[:, 0] for at in starts]
+            total = total.copy() if others else total
+            for other in others:
                 total += other
             total = total.reshape(*((n, channels) if by_sample else (channels, n)), *here, row)
             total = total if by_sample else total.swapaxes(0, 1)
             target = result[start:stop, :, first:last]
             positions, elements = reach(target.shape[-1], row, least * stride + residue, stride)
-            target[..., elements] = total[..., positions]
+            if residue == written:
+                target[..., elements] += total[..., positions]
+            else:  # the first to write to its positions
+                target[..., elements] = total[..., positions]
+            written = residue
 
 
 def _first(F: Any, value: Any, size: Ints) -> Any:

@@ -139,7 +139,7 @@ class OpNode(Node):
     """A recorded call of a registered op."""
 
     values: Any = ()  # a tuple; None when it was released, or what computes it anew
-    # For each saved array its version counter and then what that said, in one object for the garbage collector to visit.
+    # For each saved array its version counter and then what that said, in one object for the garbage collector.
     versions: tuple[Any, ...] = ()
 
     def __init__(self, op: Op, plan: _Plan, parents: Sequence[Any], shape: Any, dtype: Any):
