@@ -462,7 +462,7 @@ def _run(
     needed = _reachable([root for root, _, _ in roots], {node for node, _ in wanted}) if targets is not None else None
     anomaly = modes.anomaly
     recorder = profiling.recorder
-    walk = None if recorder is None else recorder.begin("backward", "backward")
+    walk = None if recorder is None else recorder.begin("autograd.backward", "backward")
     event = None
 
     missing: dict[Any, int] = {}  # how many gradients are still to come

@@ -1,8 +1,8 @@
 """Where the time goes: ops, their gradients, optimizer steps and regions of one's own, timed while a program runs.
 
 ``profile`` records what every thread does between its start and its end.  An event is one call: of an op (named as in
-``gg.<op>``), of a node's gradient (``MulBackward``), of an optimizer, of a ``DataLoader`` for its next batch, or a block
-under ``record_function``.  Events nest as the calls do.
+``gg.<op>``), of a node's gradient (``MulBackward``), of an optimizer, of a ``DataLoader`` for its next batch, or a
+block under ``record_function``.  Events nest as the calls do.
 
 Time on a CUDA device is measured between two marks in the stream, around each op, and read at the end: nothing waits
 in between.  Where the device waits for the host, that is part of it.  A step under ``gg.compile`` is one event for each
@@ -65,7 +65,7 @@ def supported_activities() -> set[ProfilerActivity]:
 
 
 class Interval(NamedTuple):
-    """From when to when, in microseconds since the recording began."""
+    """From when to when, in microseconds since the profiler was made."""
 
     start: float
     end: float
@@ -156,14 +156,14 @@ class FunctionEvent(_Figures):
     def finish(self, results: Iterable[Any] = (), given: Any = None) -> None:
         """The call is over; ``results`` are what it made, unless they share memory with ``given``."""
         end = time.perf_counter_ns()
-        if self._marks:
+        if self.device_index is not None:
             self._marks.append(self._recorder.mark(self.device_index))
         if self._recorder.profile_memory:
-            size = sum(_size(result, given) for result in results)
-            if self.device_index is None:
-                self.self_cpu_memory_usage = size
-            else:
-                self.self_device_memory_usage = size
+            for result in results:
+                if _place(result) is None:
+                    self.self_cpu_memory_usage += _size(result, given)
+                else:
+                    self.self_device_memory_usage += _size(result, given)
         self._end = end
 
 
@@ -199,25 +199,32 @@ def _call_stack() -> list[str]:
     return found
 
 
+def _mark() -> Event:
+    mark = Event(enable_timing=True)
+    mark.record()
+    return mark
+
+
 class _Recorder:
     """What is told of each call while a profiler runs.
 
     Args:
         cpu, on_device: what to time.
         shapes, stacks, memory: what else to note of each call.
+        origin: when time begins.
     """
 
-    def __init__(self, cpu: bool, on_device: bool, shapes: bool, stacks: bool, memory: bool):
+    def __init__(self, cpu: bool, on_device: bool, shapes: bool, stacks: bool, memory: bool, origin: int):
         self.cpu, self.on_device = cpu, on_device
         self.record_shapes, self.with_stack, self.profile_memory = shapes, stacks, memory
         self.threads: dict[int, str] = {}
         self.events: list[FunctionEvent] = []
-        self._origin = time.perf_counter_ns()
+        self._origin = origin
         self._bases: dict[int, tuple[Event, float]] = {}
 
-    def start(self) -> None:
+    def restart(self) -> None:
         """Forget what was recorded."""
-        self.events, self._origin, self._bases = [], time.perf_counter_ns(), {}
+        self.events = []
 
     def since_start(self, when: int) -> float:
         """Microseconds."""
@@ -250,18 +257,13 @@ class _Recorder:
         """The event of a node's gradients."""
         return self.begin(repr(node)[1:-1], "backward", gradient if isinstance(gradient, list) else (gradient,))
 
-    def mark(self, index: int | None) -> Event:
+    def mark(self, index: int) -> Event:
         """A mark in the current stream of a CUDA device."""
         with on(device("cuda", index)):
             if index not in self._bases:
                 cuda.synchronize()
-                self._bases[index or 0] = self._mark(), self.since_start(time.perf_counter_ns())
-            return self._mark()
-
-    def _mark(self) -> Event:
-        mark = Event(enable_timing=True)
-        mark.record()
-        return mark
+                self._bases[index] = _mark(), self.since_start(time.perf_counter_ns())
+            return _mark()
 
     def finish(self) -> list[FunctionEvent]:
         """The events that are whole, in the order they began, with their figures."""
@@ -321,7 +323,6 @@ def _share(part: float, whole: float) -> str:
 _TIMES = ("cpu_time", "cuda_time", "cpu_time_total", "cuda_time_total", "self_cpu_time_total", "self_cuda_time_total")
 _MEMORY = ("cpu_memory_usage", "cuda_memory_usage", "self_cpu_memory_usage", "self_cuda_memory_usage")
 _SORT_KEYS = (*_TIMES, *_MEMORY, "count")
-_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 
 
 class EventList(list[Any]):
@@ -374,7 +375,6 @@ class EventList(list[Any]):
         max_shapes_column_width: int | None = 80,
         header: str | None = None,
         top_level_events_only: bool = False,
-        time_unit: str | None = None,
     ) -> str:
         """A table for people, a row for each event.
 
@@ -386,10 +386,9 @@ class EventList(list[Any]):
             max_src_column_width, max_name_column_width, max_shapes_column_width: None for no limit.
             header: a title.
             top_level_events_only: leave out what other events called.
-            time_unit: "s", "ms" or "us" for all times; None chooses for each.
 
         Raises:
-            ValueError: there is no such figure to sort by, or no such unit.
+            ValueError: there is no such figure to sort by.
         """
         events: list[Any] = list(self)
         if sort_by is not None:
@@ -397,57 +396,57 @@ class EventList(list[Any]):
             if figure not in _SORT_KEYS:
                 raise ValueError(f"sort_by must be one of {', '.join(_SORT_KEYS)}, but got {sort_by!r}")
             events.sort(key=lambda event: getattr(event, figure), reverse=True)
-        if time_unit is not None and time_unit not in _UNITS:
-            raise ValueError(f"time_unit must be 's', 'ms' or 'us', but got {time_unit!r}")
         if not events:
             return ""
-        on_device = any(event.device_time_total > 0 for event in events)
-        device_memory = any(event.device_memory_usage > 0 for event in events)
         host_total = sum(event.self_cpu_time_total for event in events)
         device_total = sum(event.self_device_time_total for event in events)
-
-        def shown(us: float) -> str:
-            return _format_time(us) if time_unit is None else f"{us / _UNITS[time_unit]:.3f}{time_unit}"
-
-        titles = ["Name", "Self CPU %", "Self CPU", "CPU total %", "CPU total", "CPU time avg"]
-        titles += ["Self CUDA", "Self CUDA %", "CUDA total", "CUDA time avg"] if on_device else []
-        titles += ["CPU Mem", "Self CPU Mem"] if self._profile_memory else []
-        titles += ["CUDA Mem", "Self CUDA Mem"] if self._profile_memory and device_memory else []
-        titles += ["# of Calls"]
-        with_shapes, with_stack = any(e.input_shapes for e in events), any(e.stack for e in events)
-        titles += ["Input Shapes"] if with_shapes else []
-        titles += ["Source Location"] if with_stack else []
+        on_device = any(event.device_time_total > 0 for event in events)
+        columns: list[tuple[str, Callable[[Any], str]]] = [
+            ("Name", lambda e: _cut(e.key, max_name_column_width)),
+            ("Self CPU %", lambda e: _share(e.self_cpu_time_total, host_total)),
+            ("Self CPU", lambda e: e.self_cpu_time_total_str),
+            ("CPU total %", lambda e: _share(e.cpu_time_total, host_total)),
+            ("CPU total", lambda e: e.cpu_time_total_str),
+            ("CPU time avg", lambda e: e.cpu_time_str),
+        ]
+        if on_device:
+            columns += [
+                ("Self CUDA", lambda e: e.self_cuda_time_total_str),
+                ("Self CUDA %", lambda e: _share(e.self_cuda_time_total, device_total)),
+                ("CUDA total", lambda e: e.cuda_time_total_str),
+                ("CUDA time avg", lambda e: e.cuda_time_str),
+            ]
+        if self._profile_memory:
+            columns.append(("CPU Mem", lambda e: _format_memory(e.cpu_memory_usage)))
+            columns.append(("Self CPU Mem", lambda e: _format_memory(e.self_cpu_memory_usage)))
+        if any(event.device_memory_usage for event in events):
+            columns.append(("CUDA Mem", lambda e: _format_memory(e.cuda_memory_usage)))
+            columns.append(("Self CUDA Mem", lambda e: _format_memory(e.self_cuda_memory_usage)))
+        columns.append(("# of Calls", lambda e: str(e.count)))
+        if any(event.input_shapes for event in events):
+            columns.append(("Input Shapes", lambda e: _cut(str(e.input_shapes), max_shapes_column_width)))
+        titles = [title for title, _ in columns]
+        if with_stack := any(event.stack for event in events):
+            titles.append("Source Location")
         rows = []
         if top_level_events_only:
             events = [event for event in events if event.cpu_parent is None]
         for event in events[: row_limit if row_limit >= 0 else None]:
-            row = [_cut(event.key, max_name_column_width)]
-            row += [_share(event.self_cpu_time_total, host_total), shown(event.self_cpu_time_total)]
-            row += [_share(event.cpu_time_total, host_total), shown(event.cpu_time_total), shown(event.cpu_time)]
-            if on_device:
-                row += [shown(event.self_device_time_total), _share(event.self_device_time_total, device_total)]
-                row += [shown(event.device_time_total), shown(event.device_time)]
-            if self._profile_memory:
-                row += map(_format_memory, (event.cpu_memory_usage, event.self_cpu_memory_usage))
-                if device_memory:
-                    row += map(_format_memory, (event.device_memory_usage, event.self_device_memory_usage))
-            row += [str(event.count)]
-            row += [_cut(str(event.input_shapes), max_shapes_column_width)] if with_shapes else []
+            row = [text(event) for _, text in columns]
             lines = [_cut(line, max_src_column_width, at_start=True) for line in event.stack] or [""]
             rows.append([*row, lines[0]] if with_stack else row)
             rows += [[""] * len(row) + [line] for line in lines[1:]]
-        widths = [max(len(row[k]) for row in (titles, *rows)) for k in range(len(titles))]
-        widths = [widths[0], *(max(width, 12) for width in widths[1:])]
-        aligned = ["<" if title == "Source Location" else ">" for title in titles]
+        widths = [max(12 * (k > 0), *[len(row[k]) for row in (titles, *rows)]) for k in range(len(titles))]
+        sides = ["<" if title == "Source Location" else ">" for title in titles]
         texts = [
-            "  ".join(f"{text:{side}{n}}" for text, side, n in zip(row, aligned, widths, strict=True)).rstrip()
+            "  ".join(f"{text:{side}{n}}" for text, side, n in zip(row, sides, widths, strict=True)).rstrip()
             for row in (titles, *rows)
         ]
         rule = "  ".join("-" * n for n in widths)
         top = [] if header is None else ["=" * len(rule), header]
         top += ["=" * len(rule), "This report only display top-level ops statistics"] if top_level_events_only else []
-        totals = [f"Self CPU time total: {shown(host_total)}"]
-        totals += [f"Self CUDA time total: {shown(device_total)}"] if on_device else []
+        totals = [f"Self CPU time total: {_format_time(host_total)}"]
+        totals += [f"Self CUDA time total: {_format_time(device_total)}"] if on_device else []
         return "\n".join([*top, rule, texts[0], rule, *texts[1:], rule, *totals, ""])
 
 
@@ -641,7 +640,7 @@ class profile:
         self._recorder: _Recorder | None = None
         self._events: EventList | None = None
         self._threads: dict[int, str] = {}
-        self._metadata: dict[str, Any] = {}
+        self._origin = time.perf_counter_ns()
 
     def __enter__(self) -> Any:
         self.start()
@@ -665,8 +664,6 @@ class profile:
         Raises:
             AssertionError: it was not started.
         """
-        if self._recorder is None and self._events is None and self.current_action is not ProfilerAction.NONE:
-            raise AssertionError("Profiler must be initialized before stopping trace: call start() first")
         self._end_step()
         self._transit(self.current_action, None)
 
@@ -695,11 +692,13 @@ class profile:
         over = before in _RECORDING and (before is ProfilerAction.RECORD_AND_SAVE or after not in _RECORDING)
         if before in (ProfilerAction.WARMUP, ProfilerAction.RECORD) and after is ProfilerAction.NONE:
             warnings.warn(f"Incorrect schedule: {before.name} followed by NONE", stacklevel=3)
-        if over or (before is ProfilerAction.WARMUP and after in (ProfilerAction.NONE, None)):
+        if before is ProfilerAction.WARMUP and after in (ProfilerAction.NONE, None) and self._recorder is not None:
+            profiling.recorder = self._recorder = None
+        if over:
             self.stop_trace()
-            if before is ProfilerAction.RECORD_AND_SAVE or (before is ProfilerAction.RECORD and after is None):
-                if self.on_trace_ready is not None:
-                    self.on_trace_ready(self)
+            is_whole = before is ProfilerAction.RECORD_AND_SAVE or after is None
+            if is_whole and self.on_trace_ready is not None:
+                self.on_trace_ready(self)
         if after not in (ProfilerAction.NONE, None) and (over or before is ProfilerAction.NONE):
             self.prepare_trace()
         if after in _RECORDING and (over or before not in _RECORDING):
@@ -712,7 +711,7 @@ class profile:
             RuntimeError: a profiler runs already.
         """
         on_device = ProfilerActivity.CUDA in self.activities
-        options = on_device, self.record_shapes, self.with_stack, self.profile_memory
+        options = on_device, self.record_shapes, self.with_stack, self.profile_memory, self._origin
         with _starting:
             if profiling.recorder is not None:
                 raise RuntimeError("a profiler runs already in this process; only one can, stop it first")
@@ -722,7 +721,7 @@ class profile:
         """Record from here; ``prepare_trace`` must have been called."""
         if self._recorder is None:
             raise AssertionError("Profiler must be initialized before starting trace: call prepare_trace() first")
-        self._recorder.start()
+        self._recorder.restart()
 
     def stop_trace(self) -> None:
         """Record no more."""
@@ -741,7 +740,7 @@ class profile:
             AssertionError: nothing was recorded yet.
         """
         if self._events is None:
-            state = "it was not started" if self._recorder is None else "it is still recording: stop it first"
+            state = "nothing was recorded yet" if self._recorder is None else "it is still recording: stop it first"
             raise AssertionError(f"Profiler must be initialized and have recorded something, but {state}")
         return self._events
 
@@ -752,16 +751,6 @@ class profile:
             AssertionError: nothing was recorded yet.
         """
         return self.events().key_averages(group_by_input_shape, group_by_stack_n)
-
-    def add_metadata(self, key: str, value: str) -> None:
-        """Put a text into the traces."""
-        self._metadata[key] = value
-
-    def add_metadata_json(self, key: str, value: str) -> None:
-        """Put a value, given as JSON, into the traces."""
-        import json
-
-        self._metadata[key] = json.loads(value)
 
     def export_chrome_trace(self, path: str, use_python_export: bool = False) -> None:
         """Write the events as a trace for Perfetto or chrome://tracing.
@@ -776,10 +765,9 @@ class profile:
         import gzip
         import json
 
-        text = json.dumps({"schemaVersion": 1, "displayTimeUnit": "ms", **self._metadata, "traceEvents": self._trace()})
-        opened = gzip.open(path, "wt") if str(path).endswith(".gz") else open(path, "w", encoding="utf-8")
-        with opened as file:
-            file.write(text)
+        text = json.dumps({"schemaVersion": 1, "displayTimeUnit": "ms", "traceEvents": self._trace()}).encode()
+        with open(path, "wb") as file:
+            file.write(gzip.compress(text) if str(path).endswith(".gz") else text)
 
     def _trace(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -802,26 +790,3 @@ class profile:
         return [
             {"ph": "M", "name": kind, "pid": process, "tid": tid, "args": {"name": name}} for kind, tid, name in titles
         ] + found
-
-    def export_stacks(self, path: str, metric: str = "self_cpu_time_total") -> None:
-        """Write where the time was spent, a line for each call, as flame graph tools read it.
-
-        Args:
-            metric: "self_cpu_time_total" or "self_cuda_time_total".
-
-        Raises:
-            AssertionError: nothing was recorded yet.
-            ValueError: there is no such metric.
-        """
-        known = ["self_cpu_time_total", "self_cuda_time_total"]
-        if metric not in known:
-            raise ValueError(f"metric should be one of: {known}, but got {metric!r}")
-        plain = str.maketrans(" ;\t\n", "____")
-        lines = [
-            ";".join(entry.translate(plain) for entry in (*reversed(event.stack), event.name))
-            + f" {int(getattr(event, metric))}\n"
-            for event in self.events()
-            if event.stack and int(getattr(event, metric)) > 0
-        ]
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(lines)
