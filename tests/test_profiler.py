@@ -470,7 +470,8 @@ def test_traces_are_ready_when_pytorchs_are():
 
 def test_a_schedule_of_ones_own_that_breaks_off_warns():
     actions = iter([ProfilerAction.RECORD, ProfilerAction.NONE, ProfilerAction.WARMUP, ProfilerAction.NONE])
-    prof = profile(activities=CPU, schedule=lambda step: next(actions))
+    ready = []
+    prof = profile(activities=CPU, schedule=lambda step: next(actions), on_trace_ready=ready.append)
     prof.start()
     with pytest.warns(UserWarning, match="RECORD followed by NONE"):
         prof.step()
@@ -478,6 +479,7 @@ def test_a_schedule_of_ones_own_that_breaks_off_warns():
     with pytest.warns(UserWarning, match="WARMUP followed by NONE"):
         prof.step()
     prof.stop()
+    assert not ready
 
 
 def test_start_stop_and_steps_without_a_schedule():
@@ -587,6 +589,7 @@ def test_time_on_the_device_is_measured(cuda, tmp_path):
         with record_function("region"):
             training.step()
         gg.ones(2).exp()
+        gg.ones(2, device=cuda).add_(1)
     assert prof.activities == {*CPU, ProfilerActivity.CUDA}
     region = one(prof, "region")
     for name in ("relu", "ReluBackward", "cross_entropy", "Optimizer.step#Adam.step"):
@@ -599,6 +602,8 @@ def test_time_on_the_device_is_measured(cuda, tmp_path):
     assert region.device_time_total == pytest.approx(sum(child.device_time_total for child in region.cpu_children))
     assert one(prof, "exp").device_time_total == 0
     assert one(prof, "exp").self_cpu_memory_usage == 8
+    inside = one(prof, "add").device_time_total
+    assert one(prof, "add_").self_device_time_total == pytest.approx(one(prof, "add_").device_time_total - inside)
     assert one(prof, "relu").self_device_memory_usage == 5 * 8 * 4
     titles, rows = read_table(prof.key_averages().table(sort_by="cuda_time_total"))
     more = ["Self CUDA", "Self CUDA %", "CUDA total", "CUDA time avg", "CPU Mem", "Self CPU Mem"]
