@@ -2,7 +2,8 @@
 
 ``profile`` records what every thread does between its start and its end.  An event is one call: of an op (named as in
 ``gg.<op>``), of a node's gradient (``MulBackward``), of an optimizer, of a ``DataLoader`` for its next batch, or a
-block under ``record_function``.  Events nest as the calls do.
+block under ``record_function``.  Events nest as the calls do.  What is no op (making tensors, writing into them by
+index, clipping gradients) is part of the time of what is around it.
 
 Time on a CUDA device is measured between two marks in the stream, around each op, and read at the end: nothing waits
 in between.  Where the device waits for the host, that is part of it.  A step under ``gg.compile`` is one event for each
@@ -617,9 +618,10 @@ class profile:
             raise NotImplementedError("profile: execution traces are not supported; leave execution_trace_observer out")
         if with_flops:
             warnings.warn("with_flops has no effect: operations are not counted", stacklevel=2)
-        wanted = supported_activities() if activities is None else set(activities)
-        if wrong := [each for each in wanted if not isinstance(each, ProfilerActivity)]:
+        given = list(supported_activities() if activities is None else activities)
+        if wrong := [each for each in given if not isinstance(each, ProfilerActivity)]:
             raise TypeError(f"activities must be ProfilerActivity.CPU or ProfilerActivity.CUDA, but got {wrong[0]!r}")
+        wanted = set(given)
         if use_cuda is not None:
             warnings.warn("`use_cuda` is deprecated, use `activities` argument instead", FutureWarning, stacklevel=2)
             wanted = wanted - {ProfilerActivity.CUDA} | ({ProfilerActivity.CUDA} if use_cuda else set())

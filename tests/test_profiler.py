@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import ACCELERATED
+from helpers import ACCELERATED, CASES, wanting
+from helpers import recorded as with_history
 
 import gpugrad as gg
 from gpugrad import nn, profiler
@@ -106,6 +107,23 @@ def test_calls_that_take_the_short_ways_are_seen():
     found = names(recorded(work))
     short = ["exp", "mul", "sub", "rdiv", "maximum", "gt", "exp", "mul", "sub", "mul", "tanh", "sin"]
     assert found == [*short, "add_", "add"]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_every_op_and_its_gradient_are_seen(grad):
+    for case in CASES:
+        if case.number:
+            continue
+        inputs = case.inputs(gg.float32, grad)
+        with profile(activities=CPU) as prof:
+            outs = with_history(case.run(inputs))
+        assert case.op.name in names(prof)
+        if not wanting(inputs) or not outs:
+            continue
+        node = repr(outs[0].grad_fn)[1:-1]
+        with profile(activities=CPU) as prof:
+            gg.autograd.grad([outs[0].sum()], wanting(inputs), allow_unused=True)
+        assert {node, "autograd.backward"} <= set(names(prof))
 
 
 def test_events_nest_and_their_times_add_up():
@@ -541,6 +559,8 @@ def test_what_makes_no_sense_is_an_error(tmp_path):
         profile(activities=[])
     with pytest.raises(TypeError, match="but got 'cpu'"):
         profile(activities=["cpu"])
+    with pytest.raises(TypeError, match=r"but got \{<"):
+        profile(activities=[{ProfilerActivity.CPU: []}])
     with pytest.raises(NotImplementedError, match="execution_trace_observer"):
         profile(execution_trace_observer=object())
     with pytest.warns(UserWarning, match="with_flops has no effect"):
