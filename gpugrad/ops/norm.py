@@ -16,6 +16,7 @@ from ..backend import blas, fused
 from .core import REGISTRY, op
 from .windows import working_dtype
 
+_MANY = 8  # samples for which it pays to write out what is the same for all
 _TILE = 1 << 16  # elements at a time, which stay in a core's cache
 
 
@@ -50,7 +51,10 @@ def _products(xp: Any, a: Any, b: Any) -> Any:
     """The sums of ``a * b`` over rows, or for each channel."""
     if xp is not np:
         return (a * b).sum(axis=-1 if a.ndim == 2 else (0, 2))
-    return np.vecdot(a, b) if a.ndim == 2 else np.einsum("ncl,ncl->c", a, b)
+    if a.ndim == 3 and a.shape[2] < 16:  # dot products have something to do before they start
+        return np.einsum("ncl,ncl->c", a, b)
+    found = np.vecdot(a, b)
+    return found if a.ndim == 2 else found.sum(axis=0)
 
 
 def _column_products(xp: Any, a: Any, b: Any) -> Any:
@@ -62,6 +66,15 @@ def _column_products(xp: Any, a: Any, b: Any) -> Any:
 def _column(values: Any) -> Any:
     """One value for each row or channel, ready to broadcast."""
     return values.reshape(-1, 1)
+
+
+def _per_channel(xp: Any, values: Any, x: Any) -> Any:
+    """One value for each channel of ``x`` (N, C, L), ready to combine with samples of it.
+
+    For many samples as (C, L): NumPy takes whole arrays two to three times as fast as it broadcasts.
+    """
+    column = _column(values)
+    return column.repeat(x.shape[2], axis=1) if xp is np and x.shape[0] >= _MANY else column
 
 
 def _samples(t: Any) -> list[Any]:
@@ -111,17 +124,19 @@ def _standardize_channels(xp: Any, x: Any, out: Any, weight: Any, bias: Any, eps
     count = x.shape[0] * x.shape[2] or math.nan
     mean = REGISTRY["sum_channels"].forward(xp, x) / count
     var = xp.zeros_like(mean)
+    shift = _per_channel(xp, mean, x)
     for part in _tiles(xp, x):
-        values = xp.subtract(x[part], _column(mean[part[1]]), out=out[part])
+        values = xp.subtract(x[part], shift[part[1]], out=out[part])
         var[part[1]] += _products(xp, values, values)
     var /= count
     scale = 1 / xp.sqrt(var + eps)
-    scale = scale if weight is None else scale * weight
+    scale = _per_channel(xp, scale if weight is None else scale * weight, x)
+    shift = None if bias is None else _per_channel(xp, bias, x)
     for part in _tiles(xp, x):
         result = out[part]
-        result *= _column(scale[part[1]])
-        if bias is not None:
-            result += _column(bias[part[1]])
+        result *= scale[part[1]]
+        if shift is not None:
+            result += shift[part[1]]
     return mean, var
 
 
@@ -199,18 +214,21 @@ def _slope_channels(xp: Any, g: Any, x: Any, w: Any, mean: Any, rstd: Any, out: 
     count = g.shape[0] * g.shape[2] or math.nan
     sums = REGISTRY["sum_channels"].forward(xp, g)
     products = xp.zeros_like(sums)
+    shift = _per_channel(xp, mean, g)
     for part in _tiles(xp, g):
-        centred = xp.subtract(x[part], _column(mean[part[1]]), out=out[part])
+        centred = xp.subtract(x[part], shift[part[1]], out=out[part])
         products[part[1]] += _products(xp, g[part], centred)
     products *= rstd
-    share = products * rstd / -count
-    scale = rstd if w is None else rstd * w
+    share, shift, scale = (
+        _per_channel(xp, values, g)
+        for values in (products * rstd / -count, sums / count, rstd if w is None else rstd * w)
+    )
     for part in _tiles(xp, g):
         result = out[part]
-        result *= _column(share[part[1]])
+        result *= share[part[1]]
         result += g[part]
-        result -= _column(sums[part[1]] / count)
-        result *= _column(scale[part[1]])
+        result -= shift[part[1]]
+        result *= scale[part[1]]
     return products, sums
 
 
