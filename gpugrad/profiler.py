@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
 from typing import Any, NamedTuple
 
@@ -89,8 +89,8 @@ class _Figures:
         self.device_time_total = self.self_device_time_total = 0.0
         self.cpu_memory_usage = self.self_cpu_memory_usage = 0
         self.device_memory_usage = self.self_device_memory_usage = 0
-        self.input_shapes: list[list[int]] = []
-        self.stack: list[str] = []
+        self.input_shapes: Sequence[Sequence[int]] = ()
+        self.stack: Sequence[str] = ()
         self.cpu_parent: FunctionEvent | None = None
 
     @property
@@ -137,35 +137,42 @@ class FunctionEvent(_Figures):
         stack: where it was called, the innermost line first, with ``with_stack``.
     """
 
-    def __init__(self, recorder: _Recorder, name: str, kind: str):
-        super().__init__(name, "ProfilerStep*" if name.startswith("ProfilerStep#") else name, kind)
+    def __init__(self, call: _Call, origin: int):
+        super().__init__(call.name, "ProfilerStep*" if call.name.startswith("ProfilerStep#") else call.name, call.kind)
         self.count = 1
-        self.thread = threading.get_ident()
+        self.thread, self.args = call.thread, call.args
+        self.input_shapes, self.stack = call.shapes, call.stack
         self.cpu_children: list[FunctionEvent] = []
-        self.device_index: int | None = None
+        self.time_range = Interval((call.start - origin) / 1e3, (call.end - origin) / 1e3)
+        self.cpu_time_total = self.self_cpu_time_total = (call.end - call.start) / 1e3
+        self.self_cpu_memory_usage, self.self_device_memory_usage = call.sizes
+        self.device_index = call.device_index
         self.device_range: Interval | None = None
-        self.args: Any = None
-        self._recorder = recorder
-        self._marks: list[Event] = []
-        self._start = self._end = 0
 
-    @property
-    def time_range(self) -> Interval:
-        """From when to when, on the host."""
-        return Interval(self._recorder.since_start(self._start), self._recorder.since_start(self._end))
+
+class _Call:
+    """What is noted of a call while it is going on: little, since that takes time too."""
+
+    start = end = 0
+    shapes: Sequence[Sequence[int]] = ()
+    stack: Sequence[str] = ()
+    sizes = 0, 0
+    args: Any = None
+    device_index: int | None = None
+    marks: tuple[Event, ...] = ()
+
+    def __init__(self, recorder: _Recorder, name: str, kind: str, thread: int):
+        self.recorder, self.name, self.kind, self.thread = recorder, name, kind, thread
 
     def finish(self, results: Iterable[Any] = (), given: Any = None) -> None:
         """The call is over; ``results`` are what it made, unless they share memory with ``given``."""
         end = time.perf_counter_ns()
         if self.device_index is not None:
-            self._marks.append(self._recorder.mark(self.device_index))
-        if self._recorder.profile_memory:
-            for result in results:
-                if _place(result) is None:
-                    self.self_cpu_memory_usage += _size(result, given)
-                else:
-                    self.self_device_memory_usage += _size(result, given)
-        self._end = end
+            self.marks += (self.recorder.mark(self.device_index),)
+        if self.recorder.profile_memory:
+            on_host = sum(_size(result, given) for result in results if _place(result) is None)
+            self.sizes = on_host, sum(_size(result, given) for result in results) - on_host
+        self.end = end
 
 
 def _root(array: Any) -> Any:
@@ -219,72 +226,74 @@ class _Recorder:
         self.cpu, self.on_device = cpu, on_device
         self.record_shapes, self.with_stack, self.profile_memory = shapes, stacks, memory
         self.threads: dict[int, str] = {}
-        self.events: list[FunctionEvent] = []
+        self.calls: list[_Call] = []
         self._origin = origin
         self._bases: dict[int, tuple[Event, float]] = {}
+        self._names: dict[Any, str] = {}
 
     def restart(self) -> None:
         """Forget what was recorded."""
-        self.events = []
+        self.calls = []
 
-    def since_start(self, when: int) -> float:
-        """Microseconds."""
-        return (when - self._origin) / 1e3
-
-    def begin(self, name: str, kind: str, inputs: Iterable[Any] = (), beside: Any = None) -> FunctionEvent:
-        """An event that begins now; it counts once it is finished.
+    def begin(self, name: str, kind: str, inputs: Sequence[Any] = (), beside: Any = None) -> _Call:
+        """A call that begins now; it counts once it is finished.
 
         Args:
             inputs: tensors or arrays, whose shapes are noted; other values are passed over.
             beside: a tensor on (or else) the device where the work will be, if that is not where the inputs are.
         """
-        event = FunctionEvent(self, name, kind)
-        if event.thread not in self.threads:
-            self.threads[event.thread] = threading.current_thread().name
+        thread = threading.get_ident()
+        call = _Call(self, name, kind, thread)
+        if thread not in self.threads:
+            self.threads[thread] = threading.current_thread().name
         if self.record_shapes:
             arrays = [getattr(value, "_data", value) for value in inputs]
-            event.input_shapes = [list(getattr(array, "shape", ())) for array in arrays]
+            call.shapes = [list(getattr(array, "shape", ())) for array in arrays]
         if self.with_stack:
-            event.stack = _call_stack()
+            call.stack = _call_stack()
         if self.on_device and kind != _REGION and graph.current() is None:
-            event.device_index = next((i for i in map(_place, (beside, *inputs)) if i is not None), None)
-            if event.device_index is not None:
-                event._marks = [self.mark(event.device_index)]
-        self.events.append(event)
-        event._start = time.perf_counter_ns()
-        return event
+            call.device_index = next((i for i in map(_place, (beside, *inputs)) if i is not None), None)
+            if call.device_index is not None:
+                call.marks = (self.mark(call.device_index),)
+        self.calls.append(call)
+        call.start = time.perf_counter_ns()
+        return call
 
-    def begin_node(self, node: Any, gradient: Any) -> FunctionEvent:
-        """The event of a node's gradients."""
-        return self.begin(repr(node)[1:-1], "backward", gradient if isinstance(gradient, list) else (gradient,))
+    def begin_node(self, node: Any, gradient: Any) -> _Call:
+        """The call for a node's gradients."""
+        key = node.__class__, node.name
+        name = self._names.get(key)
+        if name is None:
+            name = self._names[key] = repr(node)[1:-1]
+        return self.begin(name, "backward", gradient if gradient.__class__ is list else (gradient,))
 
     def mark(self, index: int) -> Event:
         """A mark in the current stream of a CUDA device."""
         with on(device("cuda", index)):
             if index not in self._bases:
                 cuda.synchronize()
-                self._bases[index] = _mark(), self.since_start(time.perf_counter_ns())
+                self._bases[index] = _mark(), (time.perf_counter_ns() - self._origin) / 1e3
             return _mark()
 
     def finish(self) -> list[FunctionEvent]:
         """The events that are whole, in the order they began, with their figures."""
-        events = [e for e in list(self.events) if e._end]
+        calls = [call for call in list(self.calls) if call.end]
         if not self.cpu:
-            events = [e for e in events if e._marks or e.is_user_annotation]
+            calls = [call for call in calls if call.marks or call.kind == _REGION]
         for index in self._bases:
             with on(device("cuda", index)):
                 cuda.synchronize()
+        events = []
         around: dict[int, list[FunctionEvent]] = {}
-        for event in events:
-            event.cpu_time_total = event.self_cpu_time_total = (event._end - event._start) / 1e3
-            if event.device_index is not None:
-                base, offset = self._bases[event.device_index]
-                start, end = (offset + base.elapsed_time(mark) * 1e3 for mark in event._marks)
-                event.device_range = Interval(start, end)
-                event.device_time_total = event.self_device_time_total = end - start
-            event._marks = []
+        for call in calls:
+            event = FunctionEvent(call, self._origin)
+            events.append(event)
+            if call.device_index is not None:
+                base, offset = self._bases[call.device_index]
+                event.device_range = Interval(*[offset + base.elapsed_time(mark) * 1e3 for mark in call.marks])
+                event.device_time_total = event.self_device_time_total = event.device_range.elapsed_us()
             stack = around.setdefault(event.thread, [])
-            while stack and event._end > stack[-1]._end:
+            while stack and event.time_range.end > stack[-1].time_range.end:
                 stack.pop()
             if stack:
                 event.cpu_parent = stack[-1]
@@ -350,7 +359,7 @@ class EventList(list[Any]):
         """
         found: dict[Any, FunctionEventAvg] = {}
         for event in self:
-            shapes = event.input_shapes if group_by_input_shapes else []
+            shapes = event.input_shapes if group_by_input_shapes else ()
             stack = event.stack[:group_by_stack_n]
             key = event.key, event.kind, str(shapes), *stack
             if key not in found:
@@ -547,7 +556,7 @@ class record_function(ContextDecorator):
 
     def __init__(self, name: str, args: str | None = None):
         self.name, self.args = name, args
-        self._event: FunctionEvent | None = None
+        self._call: _Call | None = None
 
     def _recreate_cm(self) -> record_function:
         return record_function(self.name, self.args)
@@ -555,14 +564,14 @@ class record_function(ContextDecorator):
     def __enter__(self) -> record_function:
         recorder = profiling.recorder
         if recorder is not None:
-            self._event = recorder.begin(self.name, _REGION)
-            self._event.args = self.args
+            self._call = recorder.begin(self.name, _REGION)
+            self._call.args = self.args
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        if self._event is not None:
-            self._event.finish()
-            self._event = None
+        if self._call is not None:
+            self._call.finish()
+            self._call = None
 
 
 _starting = threading.Lock()

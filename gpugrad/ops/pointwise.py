@@ -220,8 +220,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             return general((input,))
         if a.__class__ is not ndarray or (dtype is not _F32 and dtype is not _F64):
             return general((input,))
-        if profiling.recorder is not None:
-            return general((input,))
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(op.name, "forward", (input,))
         if not input._needs_grad or not modes.grad:
             if modes.inference:
                 return general((input,))
@@ -232,6 +232,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             finally:
                 unhush(token)
             result._data = out if out.__class__ is ndarray else np.asarray(out)
+            if event is not None:
+                event.finish((result,))
             return result
         if modes.watch:
             return general((input,))
@@ -267,6 +269,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             node.values, node.versions = (out,), (mine, 0)
         if saves_shape:
             node.values = (*(node.values or ()), a.shape)
+        if event is not None:
+            event.finish((result,))
         return result
 
     return function
@@ -297,8 +301,10 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
                     mask += 2
         except AttributeError:
             return general((input, other))
-        if modes.watch or profiling.recorder is not None:
+        if modes.watch:
             return general((input, other))
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(op.name, "forward", (input, other))
         token = hush()
         try:
             out = forward(np, a, b)
@@ -313,6 +319,8 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
                 return general((input, other))
             result = new(core.Tensor)
             result._data = out
+            if event is not None:
+                event.finish((result,))
             return result
         plan = plans[mask] or plans.__setitem__(mask, op.plan((mask & 1 == 1, mask > 1))) or plans[mask]
         first = second = None
@@ -359,6 +367,8 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
         if values:
             node.values = values
             node.versions = versions
+        if event is not None:
+            event.finish((result,))
         return result
 
     return function
