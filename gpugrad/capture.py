@@ -31,7 +31,7 @@ import numpy as np
 from .amp.autocast_mode import get_autocast_dtype, is_autocast_enabled
 from .backend import cuda, dtypes, graph, lazy, module_of
 from .backend.device import device
-from .engine import Node, modes
+from .engine import Node, modes, profiling
 from .nn.modules.module import Module, watch_calls
 from .optim.optimizer import Optimizer
 from .tensor import Tensor
@@ -239,6 +239,7 @@ class _Record:
         before: _Watch,
     ):
         self.recording = recording = graph.Recording(where)
+        self._name = f"CUDA graph of {getattr(function, '__name__', type(function).__name__)}"
         copies = iter([Tensor._wrap(module_of(t._data).array(t._data, order="C")) for t in tensors])
         taken: list[Any] = []
 
@@ -292,12 +293,16 @@ class _Record:
     def run(self, tensors: list[Tensor]) -> Any:
         """Run it on the contents of ``tensors``."""
         xp = cuda.cupy()
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(self._name, "forward", tensors, self.recording.device)
         for into, t in zip(self._inputs, tensors, strict=True):
             xp.copyto(into, t._data)
         self.recording.run()
         for leaf, gradient in self._gradients:
             leaf._grad = gradient
         tensors = [Tensor._wrap(array.copy()) for array in self._outputs]
+        if event is not None:
+            event.finish()
         for note in self.recording.after:
             note()
         if isinstance(self._result, _Slot):

@@ -44,6 +44,14 @@ class _Modes(threading.local):
 modes = _Modes()
 
 
+class _Profiling:
+    recorder: Any = None
+
+
+profiling = _Profiling()
+"""Whose ``recorder`` is told of what is done, in all threads; it is None but while a profiler runs."""
+
+
 class _Mode:
     """A switch of this thread's modes: a context manager and a decorator (of generators too)."""
 
@@ -453,6 +461,9 @@ def _run(
     wanted = set(targets) if targets is not None else set()
     needed = _reachable([root for root, _, _ in roots], {node for node, _ in wanted}) if targets is not None else None
     anomaly = modes.anomaly
+    recorder = profiling.recorder
+    walk = None if recorder is None else recorder.begin("autograd.backward", "backward")
+    event = None
 
     missing: dict[Any, int] = {}  # how many gradients are still to come
     arrived: dict[Any, Any] = {}  # the sum of the others, for each output where there are several
@@ -498,6 +509,8 @@ def _run(
             if node._hooks:
                 gradient = _complete(node, 0, gradient, taped)
             if targets is None:
+                if recorder is not None:
+                    event = recorder.begin("AccumulateGrad", "backward", (gradient,))
                 if (
                     not taped
                     and node._grad is None
@@ -509,6 +522,8 @@ def _run(
                 ):
                     gradient = copy(gradient)
                 accumulate(node, gradient, taped)
+                if event is not None:
+                    event.finish()
                 for hook in list((node._accumulated_hooks or {}).values()):
                     hook(node)
             elif (node, 0) in wanted:
@@ -521,7 +536,11 @@ def _run(
         if gradient is None:
             inputs = (None,) * len(node.parents)
         else:
+            if recorder is not None:
+                event = recorder.begin_node(node, gradient)
             inputs = node.gradients(gradient, taped, needed)
+            if event is not None:
+                event.finish(() if taped else inputs, gradient)
             if anomaly:
                 _check_nan(node, inputs)
         if not retain_graph:
@@ -544,6 +563,8 @@ def _run(
             if count == 1:
                 ready.append(parent)
         inputs = contribution = None  # type: ignore[assignment]
+    if walk is not None:
+        walk.finish()
     return found
 
 

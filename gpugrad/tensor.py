@@ -16,7 +16,7 @@ import numpy as np
 from . import backend, engine
 from .backend import beside, cuda, device, device_of, dtypes, module_of, streams
 from .backend.quiet import hush, unhush
-from .engine import modes
+from .engine import modes, profiling
 from .ops import METHODS, core
 
 _hook_ids = count()
@@ -279,7 +279,12 @@ class Tensor:
         """
         if self._data.size != 1:
             raise RuntimeError(f"a Tensor with {self._data.size} elements cannot be converted to Scalar")
-        return backend.to_numpy(self._data).item()
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin("item", "forward", (self,))
+        value = backend.to_numpy(self._data).item()
+        if event is not None:
+            event.finish()
+        return value
 
     def tolist(self) -> Any:
         """The elements as nested lists, or one number."""

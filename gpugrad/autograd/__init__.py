@@ -13,7 +13,7 @@ from ..engine import (
     set_grad_enabled,
 )
 from ..tensor import Tensor, backward, grad
-from . import function, functional
+from . import function, functional, profiler
 from .function import Function
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
@@ -53,6 +53,7 @@ __all__ = [
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
+    "profiler",
     "set_detect_anomaly",
     "set_grad_enabled",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import engine
 from ..backend import module_of
-from ..engine import Node, Recomputed, modes, no_grad
+from ..engine import Node, Recomputed, modes, no_grad, profiling
 from ..ops import core
 from ..tensor import Tensor, _edge
 
@@ -255,6 +255,8 @@ class Function:
             bound = inspect.signature(cls.forward).bind(*(() if separate else (ctx,)), *args, **kwargs)
             bound.apply_defaults()
             args = bound.args if separate else bound.args[1:]
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(cls.__name__, "forward", args)
         ctx._was_tensor = tuple(isinstance(a, Tensor) for a in args)
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._needs_grad for a in args)
         recording = modes.grad and any(ctx.needs_input_grad)
@@ -265,6 +267,8 @@ class Function:
                 cls.setup_context(ctx, args, result)
             else:
                 result = cls.forward(ctx, *args)
+        if event is not None:
+            event.finish()
         if not recording:
             return result
         if isinstance(result, list) and any(isinstance(out, Tensor) for out in result):

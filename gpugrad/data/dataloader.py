@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backend import cuda
 from ..backend.random import Generator
+from ..engine import profiling
 from .collate import default_collate, default_convert, pin_memory
 from .dataset import IterableDataset, get_items, shortcut
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
@@ -180,7 +181,7 @@ class DataLoader:
                 results: Iterator[Any] = (epoch.work(number, work) for number, _, work in works)
             else:
                 results = pool.run(epoch, works, self.timeout)
-            for batch in results:
+            for batch in _profiled(results):
                 if batch is END:
                     continue
                 if skip:
@@ -233,6 +234,20 @@ class DataLoader:
             order.load_state_dict(state["sampler"])
         if self.generator is not None and state["generator"] is not None:
             self.generator.set_state(np.array(state["generator"], np.int64))
+
+
+def _profiled(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches; what each is waited for is an event, if a profiler runs."""
+    while True:
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin("DataLoader.__next__", "data")
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        if event is not None:
+            event.finish()
+        yield batch
 
 
 class _Part:

@@ -33,7 +33,7 @@ import numpy as np
 
 from ..backend import beside, dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
-from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes, run
+from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes, profiling, run
 
 ndarray = np.ndarray
 new = object.__new__
@@ -488,6 +488,8 @@ class Op:
 
     def apply_with_aux(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> tuple[Any, Any]:
         """As ``apply``; also returns what the forward kept besides its result."""
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(self.name, "forward", inputs)
         if autocasting:
             inputs = autocasting[-1](self.name, inputs)
         xp: Any = np
@@ -524,6 +526,8 @@ class Op:
         if self.view and inputs[0] is not None:
             for k, out in enumerate(outs):
                 mark_view(out, inputs[0], self, params, k)
+        if event is not None:
+            event.finish(outs)
         return (tuple(outs) if several else outs[0]), aux
 
     def _wrap(self, array: Any, xp: Any) -> Any:
@@ -747,6 +751,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     Raises:
         RuntimeError: the result does not fit the target's shape or dtype, or the change is not allowed.
     """
+    recorder = profiling.recorder
+    event = None if recorder is None else recorder.begin(name, "forward", (target,))
     others = (*args, *kwargs.values())
     recording = modes.grad and (target._needs_grad or any(getattr(a, "_needs_grad", False) for a in others))
     check_inplace(name, target, recording)
@@ -766,6 +772,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     target._bump()
     if result._needs_grad:
         rebase(target, result)
+    if event is not None:
+        event.finish()
     return target
 
 

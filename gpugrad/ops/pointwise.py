@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import dtypes, lazy, module_of
 from ..backend.quiet import hush, unhush
-from ..engine import modes
+from ..engine import modes, profiling
 from . import core
 from .core import FIXED, FUNCTIONS, METHODS, Op, OpNode, as_tensors, is_operand, op, record, refresh_view, wrap_operand
 from .trace import ForwardKernel
@@ -120,6 +120,8 @@ class Elementwise(Op):
                 f"{self.name}() takes {self.arity + len(self.params)} arguments "
                 f"({', '.join(self.inputs + self.params)}), but got {len(args)}"
             )
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(self.name, "forward", args[: self.arity])
         params = args[self.arity :]
         numbers = _numbers_for_a_device(args[: self.arity])
         if numbers:
@@ -158,6 +160,8 @@ class Elementwise(Op):
             record(self, tensors, tuple(arrays), wanted, params, [out], aux, False)
         elif modes.inference:
             out._inference = True
+        if event is not None:
+            event.finish((out,))
         return out
 
     def general_operator(self, args: tuple[Any, ...]) -> Any:
@@ -216,6 +220,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             return general((input,))
         if a.__class__ is not ndarray or (dtype is not _F32 and dtype is not _F64):
             return general((input,))
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(op.name, "forward", (input,))
         if not input._needs_grad or not modes.grad:
             if modes.inference:
                 return general((input,))
@@ -226,6 +232,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             finally:
                 unhush(token)
             result._data = out if out.__class__ is ndarray else np.asarray(out)
+            if event is not None:
+                event.finish((result,))
             return result
         if modes.watch:
             return general((input,))
@@ -261,6 +269,8 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
             node.values, node.versions = (out,), (mine, 0)
         if saves_shape:
             node.values = (*(node.values or ()), a.shape)
+        if event is not None:
+            event.finish((result,))
         return result
 
     return function
@@ -293,6 +303,8 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
             return general((input, other))
         if modes.watch:
             return general((input, other))
+        recorder = profiling.recorder
+        event = None if recorder is None else recorder.begin(op.name, "forward", (input, other))
         token = hush()
         try:
             out = forward(np, a, b)
@@ -307,6 +319,8 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
                 return general((input, other))
             result = new(core.Tensor)
             result._data = out
+            if event is not None:
+                event.finish((result,))
             return result
         plan = plans[mask] or plans.__setitem__(mask, op.plan((mask & 1 == 1, mask > 1))) or plans[mask]
         first = second = None
@@ -353,6 +367,8 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
         if values:
             node.values = values
             node.versions = versions
+        if event is not None:
+            event.finish((result,))
         return result
 
     return function

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from ..backend import dtypes, graph
+from ..engine import profiling
 from ..ops.core import memory_to_change
 from ..tensor import RemovableHandle, Tensor, add_hook
 
@@ -30,6 +31,7 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         self._opt_called = True
+        event = _profiled(self, "step")
         recording = graph.current()
         if recording is not None:
             hooks = _hooks_of(self)
@@ -45,9 +47,20 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         result = step(self, *args, **kwargs)
         for after in list(self._step_post_hooks.values()):
             after(self, args, kwargs)
+        if event is not None:
+            event.finish()
         return result
 
     return wrapper
+
+
+def _profiled(optimizer: Optimizer, what: str) -> Any:
+    """The event of a call, if a profiler runs."""
+    recorder = profiling.recorder
+    if recorder is None:
+        return None
+    first = next((param for group in optimizer.param_groups for param in group["params"]), None)
+    return recorder.begin(f"Optimizer.{what}#{type(optimizer).__name__}.{what}", "optimizer", beside=first)
 
 
 def _hooks_of(optimizer: Optimizer) -> tuple[list[int], list[int]]:
@@ -157,6 +170,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
+        event = _profiled(self, "zero_grad")
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:
@@ -165,6 +179,8 @@ class Optimizer:
                     param._grad = param._grad.detach()
                     memory_to_change(param._grad)[...] = 0
                     param._grad._bump()
+        if event is not None:
+            event.finish()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters once.
