@@ -359,6 +359,13 @@ def test_only_windows_that_hold_it_see_what_is_not_finite(value, with_bands):
     assert np.argwhere(~np.isfinite(back.numpy()[0, 1])).tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]
 
 
+def test_a_weight_that_is_not_finite_reaches_no_further_than_its_products():
+    weight = gg.tensor([[[[1.0, np.inf, 1.0]]]])
+    found = gg.conv_transpose2d(gg.ones(2, 1, 8, 9), weight).numpy()
+    assert np.isinf(found[..., 1:-1]).all()
+    assert (found[..., [0, -1]] == 1).all()
+
+
 def test_banded_matrices_are_for_few_kernels_on_narrow_images_in_several_threads(two_threads):
     def suits(batch, channels, size, kernels, side, dtype="float32"):
         out = (size - side + 1,) * 2

@@ -321,7 +321,7 @@ def _write_products(
 
     Along the last one the products with each element of the kernel are shifted and added here.  Where that takes
     longer than more products, the rows end in so many zeros that nothing is shifted into the next row: then all rows
-    of a sample are added in one run.
+    of a sample are added in one run.  A weight that is not finite would make other values of the zeros.
     """
     (ins, per_group), width, dtype = weight.shape[:2], weight.shape[-1], result.dtype
     channels, count = per_group * groups, math.prod(weight.shape[2:-1])
@@ -338,7 +338,7 @@ def _write_products(
     zeros = max(steps[-1][1] - steps[0][1] for steps in moves.values())
     row = small[-1] + zeros
     more = _PRODUCT * (ins // groups * count * zeros) + _ELEMENT * row + _RUN * ins / max(1, channels * width)
-    if more > _SHORT_SUM:
+    if more > _SHORT_SUM or (xp is np and not banded.finite(weight)):
         row = small[-1]
         sums = [(residue, [step]) for residue, steps in sums for step in steps]
     length = math.prod(rows[1:]) * row
