@@ -284,7 +284,13 @@ def _divisors(t: Any) -> list[Any]:
     return [(t(2, 3), t(2, 3, low=0.5)), (t(2, 1, 3), t(4, 1, low=-2.0, high=-0.5)), (t(2, 3), 0.75)]
 
 
+def _opposed(rest: Any, other: Any) -> Any:
+    """Where a remainder of ``fmod`` is not the one of the quotient rounded down."""
+    return (rest != 0) & ((rest < 0) != (other < 0))
+
+
 @elementwise(samples=_divisors, torch=lambda torch, a, b: torch.div(a, b, rounding_mode="floor"))
+@blockwise
 def floor_divide(xp, input, other, /):
     """``input / other`` rounded down, in the operands' common dtype; its gradient is zero.
 
@@ -292,7 +298,15 @@ def floor_divide(xp, input, other, /):
         RuntimeError: an integer divided by zero.
     """
     _no_zero_division(xp, input, other)
-    return xp.floor_divide(input, other)
+    if xp is np or not dtypes.is_floating(input.dtype):
+        return xp.floor_divide(input, other)
+    # CuPy rounds the quotient before it rounds it down, so that 1 // 0.1 would be 10.
+    rest, ratio = xp.fmod(input, other), xp.true_divide(input, other)
+    quotient = xp.rint((input - rest) / other) - _opposed(rest, other)
+    quotient = xp.where(quotient == 0, xp.copysign(xp.zeros_like(ratio), ratio), quotient)
+    if isinstance(other, _NUMBERS):
+        return quotient if other else ratio
+    return xp.where(other == 0, ratio, quotient)
 
 
 floor_divide.rules(input=zero, other=zero)
@@ -311,6 +325,7 @@ trunc_divide.rules(input=zero, other=zero)
 
 
 @elementwise(samples=_divisors)
+@blockwise
 def remainder(xp, input, other, /):
     """The remainder of ``input / other``, with the sign of ``other`` (Python's ``%``).
 
@@ -318,7 +333,12 @@ def remainder(xp, input, other, /):
         RuntimeError: an integer divided by zero.
     """
     _no_zero_division(xp, input, other)
-    return xp.remainder(input, other)
+    if xp is np or not dtypes.is_floating(input.dtype):
+        return xp.remainder(input, other)
+    # CuPy subtracts a product that was rounded.
+    rest = xp.fmod(input, other)
+    rest = xp.where(_opposed(rest, other), rest + other, rest)
+    return xp.where(rest == 0, xp.copysign(xp.zeros_like(rest), other), rest)
 
 
 remainder.rules(input=lambda F, g: g, other=lambda F, g, input, other: -g * F.floor_divide(input, other))

@@ -451,7 +451,7 @@ class ufunc:
     """An elementwise function of CuPy."""
 
     def __init__(self, function: Any, name: str):
-        self._function = function
+        self._function = _ADAPTED.get(name, function)
         self.__name__ = name
         self.name = f"cupy_{name}"
         self.nin, self.nout = getattr(function, "nin", 1), getattr(function, "nout", 1)
@@ -543,8 +543,24 @@ def _reshape(a: Any, newshape: Any, order: Any = "C", *, copy: Any = None) -> An
     return np.reshape(a, newshape, order=order)
 
 
+def _floor_divide(x: Any, y: Any, **options: Any) -> Any:
+    """Of floating point CuPy rounds the quotient first."""
+    if np.result_type(x, y).kind != "f":
+        return np.floor_divide(x, y, **options)
+    return np.floor(np.true_divide(x, y), **options)
+
+
+def _remainder(x: Any, y: Any, **options: Any) -> Any:
+    """Of floating point CuPy makes it from that quotient."""
+    if np.result_type(x, y).kind != "f":
+        return np.remainder(x, y, **options)
+    return np.subtract(x, _floor_divide(x, y) * y, **options)
+
+
 _ADAPTED: dict[str, Callable[..., Any]] = {
     "take": _take,
+    "floor_divide": _floor_divide,
+    "remainder": _remainder,
     "clip": _clip,
     "where": _where,
     "unravel_index": _unravel_index,
