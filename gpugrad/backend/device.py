@@ -186,6 +186,23 @@ def use_device_of(array: Array) -> None:
         cuda.set_device(array.device.id)
 
 
+def same_memory(a: Array, b: Array) -> bool:
+    """Whether two arrays of CUDA devices lie in the same allocation."""
+    return a.data.mem is b.data.mem
+
+
+def overlapping(array: Array) -> bool:
+    """Whether elements of an array lie on top of each other, as those of an expanded one do."""
+    if array.flags.c_contiguous:
+        return False
+    reach = array.itemsize
+    for stride, n in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if n > 1 and stride < reach:
+            return True
+        reach += (n - 1) * stride
+    return False
+
+
 def to_numpy(array: Array) -> np.ndarray:
     """The array on the host: itself when it is there already, else a copy (which waits for the device)."""
     if isinstance(array, np.ndarray | np.generic):

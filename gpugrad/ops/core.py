@@ -31,7 +31,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..backend import beside, dtypes, lazy, module_of
+from ..backend import beside, dtypes, lazy, module_of, overlapping, same_memory
 from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes, profiling, run
 
@@ -631,13 +631,14 @@ FIXED = [0]
 
 def mark_view(out: Any, base: Any, op: Op, params: tuple[Any, ...], slot: int) -> None:
     """Note that ``out`` shares memory with ``base``, if it does, so that in-place changes reach both histories."""
-    memory = out._data.base
+    memory, data = out._data.base, base._data
     if memory is None:
         return
-    data = base._data
     while memory is not None and memory is not data and memory is not data.base:
         memory = getattr(memory, "base", None)  # NumPy's as_strided puts objects of its own in between
-    if memory is not None:
+    if memory is not None or (
+        data.__class__ is not ndarray and same_memory(lazy.settled(out._data), lazy.settled(data))
+    ):
         counter = out._version_counter = base._counter()
         out._base = base
         out._view_op = (op, params, slot)
@@ -724,7 +725,8 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
                 "make both inside no_grad (if the change is not to be tracked) or both outside (if it is)"
             )
         base = base._base
-    if not getattr(target._data.flags, "writeable", True):
+    data = target._data
+    if not data.flags.writeable if data.__class__ is ndarray else overlapping(lazy.settled(data)):
         raise RuntimeError(
             f"{name}: unsupported operation: the memory is read-only, "
             "or more than one element of the written-to tensor "
@@ -856,7 +858,9 @@ def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
         dtype = dtypes.of_scalar(value)  # type: ignore[arg-type]
         xp = np if like is None else module_of(like._data)
         # A float keeps its digits until the op's dtype is known.
-        tensor = Tensor._wrap(xp.asarray(value, dtype=np.float64 if dtype.kind == "f" else dtype))
+        dtype = np.dtype(np.float64) if dtype.kind == "f" else dtype
+        # To fill, unlike to copy from the host, can be captured.
+        tensor = Tensor._wrap(np.asarray(value, dtype) if xp is np else xp.full((), value, dtype))
         tensor._is_number = True
         return tensor
     if isinstance(value, ndarray) or hasattr(value, "__cuda_array_interface__"):

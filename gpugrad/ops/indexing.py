@@ -116,6 +116,35 @@ def ravel_index(xp, *parts, sizes):
 ravel_index.kernel(fused.indexing.ravel_index)
 
 
+def _array_parts(index: Any, shape: tuple[int, ...]) -> list[tuple[int, Any]]:
+    """The arrays of an advanced index, each with the (first) dimension it indexes.
+
+    Raises:
+        IndexError: there are more of them than dimensions, or a mask does not fit its own.
+    """
+    taken = sum(
+        part.ndim if getattr(part, "dtype", None) == dtypes.bool_ else 1 for part in index if part is not Ellipsis
+    )
+    if taken > len(shape):
+        raise IndexError(f"too many indices: {taken} dimensions were indexed")
+    found: list[tuple[int, Any]] = []
+    axis = 0
+    for part in index:
+        if part is Ellipsis:
+            axis += len(shape) - taken
+        elif isinstance(part, slice | int):
+            axis += 1
+        else:
+            found.append((axis, part))
+            mask = part.dtype.kind == "b"
+            if mask and part.shape != shape[axis : axis + part.ndim]:
+                raise IndexError(
+                    f"the shape of the mask {list(part.shape)} at dimension {axis} does not match that of the tensor"
+                )
+            axis += part.ndim if mask else 1
+    return found
+
+
 def _indexed_places(xp: Any, index: Any, shape: tuple[int, ...]) -> tuple[list[int], int, Any]:
     """What an advanced index picks from an array of a shape.
 
@@ -123,22 +152,12 @@ def _indexed_places(xp: Any, index: Any, shape: tuple[int, ...]) -> tuple[list[i
         The indexed dimensions, where the result has the dimensions of the index in their place, and the places
         picked, counted through the indexed dimensions.
     """
-    taken = sum(
-        part.ndim if getattr(part, "dtype", None) == dtypes.bool_ else 1 for part in index if part is not Ellipsis
-    )
     axes: list[int] = []
     parts: list[Any] = []
-    axis = 0
-    for part in index:
-        if part is Ellipsis:
-            axis += len(shape) - taken
-        elif isinstance(part, slice):
-            axis += 1
-        else:
-            found = part.nonzero() if part.dtype.kind == "b" else (part,)
-            axes += range(axis, axis + len(found))
-            parts += [xp.asarray(each) for each in found]
-            axis += len(found)
+    for axis, part in _array_parts(index, shape):
+        found = part.nonzero() if part.dtype.kind == "b" else (part,)
+        axes += range(axis, axis + len(found))
+        parts += [xp.asarray(each) for each in found]
     places = core.raw.ravel_index(*parts, tuple(shape[a] for a in axes))
     # Where indexed dimensions stand side by side NumPy leaves the new ones in their place, else it puts them first.
     return axes, axes[0] if axes == [*range(axes[0], axes[0] + len(axes))] else 0, places
@@ -245,8 +264,21 @@ sum_rows.kernel(fused.indexing.sum_rows)
 def index_put(xp, input, src, /, index):
     """``input`` with ``src``, broadcast, at an index of any kind."""
     out = xp.array(input, copy=True, order="C")
-    out[index] = src
+    _put(out, index, src)
     return out
+
+
+def _put(out: Any, index: Any, src: Any) -> None:
+    """``out[index] = src`` for an advanced index.
+
+    Raises:
+        IndexError: an index is out of range; on a device, where one is not waited for, if nothing is in range.
+    """
+    if module_of(out) is not np:
+        for axis, part in _array_parts(index, out.shape):
+            if part.dtype.kind == "i" and part.size and not out.shape[axis]:
+                raise IndexError(f"index is out of bounds for dimension {axis} with size 0")
+    out[index] = src
 
 
 @index_put.joint_rule
@@ -592,7 +624,7 @@ def _getitem(input: Any, index: Any) -> Any:
         if advanced is None:
             return part
         return take_index(part, _kept(advanced) if part._needs_grad and modes.grad else advanced)
-    except IndexError as error:
+    except (IndexError, ValueError) as error:  # CuPy's indices that do not broadcast
         raise _index_error(input, error) from None
 
 
@@ -627,7 +659,7 @@ def _setitem(input: Any, index: Any, value: Any) -> None:
         if advanced is None:
             data[basic] = src
         else:
-            (data if basic is None else data[basic])[advanced] = src
+            _put(data if basic is None else data[basic], advanced, src)
     except IndexError as error:
         raise _index_error(input, error) from None
     except ValueError as error:
@@ -648,7 +680,7 @@ def _record_setitem(input: Any, basic: Any, advanced: Any, source: Any) -> None:
         return
     if part._base is not None:
         refresh_view(part)
-    core.memory_to_change(part)[advanced] = lazy.settled(source._data)
+    _put(core.memory_to_change(part), advanced, lazy.settled(source._data))
     old, changed = core.alias(part), core.Tensor._wrap(part._data)
     arrays, wanted = (old._data, source._data), (old._needs_grad, source._needs_grad)
     record(index_put, (old, source), arrays, wanted, (_kept(advanced),), [changed], None, False)
@@ -694,11 +726,11 @@ def _copy_(input: Any, src: Any, non_blocking: bool = False) -> Any:
 
 
 def _check_range(name: str, index: Any, size: int, dim: int, error: type[Exception] = IndexError) -> None:
-    """Refuse positions outside a dimension; on a device this would mean to wait for it, and is left out."""
-    if module_of(index) is not np or not index.size:
+    """Refuse positions outside a dimension; on a device this would mean to wait for it, and only emptiness is seen."""
+    if not index.size or (size and module_of(index) is not np):
         return
     # As unsigned numbers, negative ones are the largest.
-    if index.view(np.dtype(f"u{index.dtype.itemsize}")).max() >= size:
+    if not size or index.view(np.dtype(f"u{index.dtype.itemsize}")).max() >= size:
         wrong = index[(index < 0) | (index >= size)].flat[0]
         raise error(f"{name}(): index {wrong} is out of bounds for dimension {dim} with size {size}")
 
@@ -791,7 +823,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
         RuntimeError: ``value`` is no number or 0-d tensor.
     """
     shape = tuple(input.shape)
-    (value,) = as_tensors("index_fill", (value,))
+    _, value = as_tensors("index_fill", (input, value))
     if value._data.ndim:
         raise RuntimeError(
             "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
@@ -851,7 +883,7 @@ def _gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> A
 def _source(name: str, input: Any, index: Any, src: Any) -> Any:
     """What is put into ``input``: a tensor of its dtype, or a number spread over the index."""
     if not isinstance(src, core.Tensor):
-        (src,) = as_tensors(name, (src,))
+        _, src = as_tensors(name, (input, src))
         src = src if src.dtype == input.dtype else src.to(input.dtype)
     if src.dtype != input.dtype:
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}")
@@ -1023,7 +1055,7 @@ def _index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) 
         IndexError: the index does not fit the tensor's shape.
         RuntimeError: the values do not broadcast to the part.
     """
-    (values,) = as_tensors("index_put", (values,))
+    _, values = as_tensors("index_put", (input, values))
     if values.dtype != input.dtype:
         raise RuntimeError(
             f"Index put requires the source and destination dtypes match, got {input.dtype} for the destination and "

@@ -599,7 +599,7 @@ def matrix_rank(A: Any, *, tol: Any = None, atol: Any = None, rtol: Any = None, 
     """The number of singular values that are not negligible, int64."""
     A = _matrices("matrix_rank", A, False).detach()
     values = svd(A)[1]._data
-    most = values.max(axis=-1, keepdims=True, initial=0)
+    most = values[..., :1]  # they are ordered
     if tol is None and atol is None and rtol is None:
         rtol = max(A.shape[-2:]) * float(np.finfo(A.dtype).eps)
     absolute = tol if tol is not None else atol or 0
@@ -645,7 +645,7 @@ def matrix_exp(input: Any) -> Any:
         RuntimeError: ``input`` is not square or not floating point.
     """
     a = _matrices("matrix_exp", input)
-    size = float(abs(a._data).sum(axis=-2).max(initial=0))
+    size = float(abs(a._data).sum(axis=-2).max()) if a._data.size else 0.0
     squarings = max(0, math.ceil(math.log2(size / _PADE_NORM))) if _PADE_NORM < size < math.inf else 0
     a = a * 0.5**squarings
     eye = core.Tensor._wrap(module_of(a._data).eye(a.shape[-1], dtype=a.dtype))

@@ -319,7 +319,8 @@ def unfold(xp, input, /, dim, size, step):
     count = _window_count(input.shape[dim], dim, size, step)
     shape = (*input.shape[:dim], count, *input.shape[dim + 1 :], size)
     strides = (*input.strides[:dim], input.strides[dim] * step, *input.strides[dim + 1 :], input.strides[dim])
-    out = xp.lib.stride_tricks.as_strided(input, shape, strides)
+    # CuPy does not note that this is a view, but of a slice of it.
+    out = xp.lib.stride_tricks.as_strided(input, shape, strides)[...]
     if xp is np and step < size:
         out.flags.writeable = False
     return out
@@ -368,7 +369,7 @@ def as_strided(xp, input, /, size, stride, storage_offset):
             f"{reach}, out of bounds for an input of {input.size} elements"
         )
     flat = xp.ascontiguousarray(input).reshape(-1)[storage_offset:]
-    out = xp.lib.stride_tricks.as_strided(flat, size, [n * input.itemsize for n in stride])
+    out = xp.lib.stride_tricks.as_strided(flat, size, [n * input.itemsize for n in stride])[...]
     if xp is np and input.size and len(np.unique(_positions(size, stride))) < out.size:
         out.flags.writeable = False
     return out
@@ -817,7 +818,7 @@ def _repeated_index(counts: Any, size: int) -> Any:
             "repeats must have the same size as input along dim, but got repeats of shape "
             f"{tuple(counts.shape)} and a size of {size}"
         )
-    if xp is np and (counts < 0).any():
+    if (counts < 0).any():
         raise RuntimeError("repeats can not be negative")
     return xp.repeat(xp.arange(size), counts if counts.size == size else int(counts.reshape(-1)[0]))
 

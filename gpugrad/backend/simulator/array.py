@@ -645,11 +645,21 @@ def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
     return ndarray._view(found._host, found)
 
 
+def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
+    """A view that does not know whose memory it has."""
+    host = x._host
+    made = np.lib.stride_tricks.as_strided
+    view = perform("as_strided", made, (x, host.shape if shape is None else shape, strides or host.strides), {})
+    view.base = None
+    return view
+
+
 def _fill() -> None:
     """Make the functions, ufuncs, methods and operators from the list of what CuPy has."""
     own = (array, asarray, empty, empty_like, asnumpy, from_dlpack)
     FUNCTIONS.update({function.__name__: function for function in own})
     FUNCTIONS["asanyarray"] = asarray
+    FUNCTIONS["lib.stride_tricks.as_strided"] = _as_strided
     for where, functions in _API["functions"].items():
         place = operator.attrgetter(where)(np) if where else np
         for name, parameters in functions.items():
