@@ -244,7 +244,7 @@ def transfer(array: Array, where: device, non_blocking: bool = False) -> Array:
     with on(where):
         if isinstance(array, np.ndarray | np.generic):
             return cuda.send(np.asarray(array), non_blocking)
-        return cuda.cupy().asarray(array)
+        return cuda.move(array)
 
 
 def copy_to_host(into: np.ndarray, array: Array, non_blocking: bool) -> None:
