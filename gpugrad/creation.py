@@ -374,8 +374,7 @@ def arange(
 def _sequence(count: int, values: Callable[[Any], Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     where = backend.resolve(device)
     with backend.on(where):
-        array = values(backend.module_for(where))
-    return _finish(array.astype(dtype, copy=False), requires_grad)
+        return _finish(values(backend.module_for(where)).astype(dtype, copy=False), requires_grad)
 
 
 def range(
@@ -438,7 +437,8 @@ def logspace(
     """
     wanted = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     exponents = linspace(start, end, steps, dtype=dtypes.float64, device=device)
-    return _finish((base**exponents._data).astype(wanted), requires_grad)
+    with backend.beside(exponents._data):
+        return _finish((base**exponents._data).astype(wanted), requires_grad)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:

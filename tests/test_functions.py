@@ -7,7 +7,7 @@ import inspect
 
 import numpy as np
 import pytest
-from helpers import needs_torch, torch
+from helpers import ACCELERATED, close, needs_torch, torch
 
 import gpugrad as gg
 
@@ -497,6 +497,38 @@ def same(mine, theirs, tolerance=1e-7):
         np.testing.assert_allclose(mine, theirs, tolerance, tolerance)
     else:
         assert mine == theirs
+
+
+@pytest.mark.parametrize("kind", ACCELERATED)
+def test_functions_run_on_the_device_of_their_tensors(kind):
+    if gg.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    with gg.device(f"{kind}:1"):
+        x = gg.tensor(INPUTS["x"]).requires_grad_()
+        v = gg.tensor(INPUTS["v"])
+    assert gg.cuda.current_device() == 0
+    y = (x * 2).tril_()
+    y[gg.tensor([1], device=x.device)] = 3.0
+    y.clamp_(min=-1)
+    found = [
+        y.quantile(0.3),
+        gg.isin(2, y),
+        gg.bucketize(1, v.sort()[0]),
+        gg.linalg.matrix_rank(gg.diag(v)),
+        y.take(v.argsort()),
+    ]
+    found += [gg.nn.functional.pad(y, (1, 2), mode="reflect").repeat_interleave(2, 0)]
+    assert all(each.device == x.device for each in found)
+    sum((each.float() ** 2).sum() for each in found).backward()
+    twin = gg.tensor(INPUTS["x"]).requires_grad_()
+    y = (twin * 2).tril()
+    y = gg.stack([y[0], gg.full_like(y[0], 3.0)]).clamp(min=-1)
+    w = gg.tensor(INPUTS["v"])
+    expected = [y.quantile(0.3), gg.isin(2, y), gg.bucketize(1, w.sort()[0]), gg.tensor(5), y.take(w.argsort())]
+    expected += [gg.nn.functional.pad(y, (1, 2), mode="reflect").repeat_interleave(2, 0)]
+    sum((each.float() ** 2).sum() for each in expected).backward()
+    for a, b in zip([*found, x.grad], [*expected, twin.grad], strict=True):
+        close(a, plain(b), 1e-6, 1e-6)
 
 
 # What is wrong here would be seen on a device only by waiting for it.

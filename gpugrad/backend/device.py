@@ -200,7 +200,10 @@ def use_device_of(array: Array) -> None:
 
 def same_memory(a: Array, b: Array) -> bool:
     """Whether two arrays of CUDA devices lie in the same allocation."""
-    return a.data.mem is b.data.mem
+    from . import lazy
+
+    a, b = lazy.memory(a), lazy.memory(b)
+    return a is not None and b is not None and a.data.mem is b.data.mem
 
 
 def overlapping(array: Array) -> bool:

@@ -238,6 +238,11 @@ def settled(value: Any) -> Any:
     return value
 
 
+def memory(value: Any) -> Any:
+    """The array of a value that has been computed; None if it has not been."""
+    return value._value.array if isinstance(value, Lazy) else value
+
+
 def lift(value: Any) -> Any:
     """A CUDA array as a :class:`Lazy`, whose operators put work off; anything else as it is."""
     if isinstance(value, cuda.cupy().ndarray):
@@ -321,7 +326,9 @@ def cast(array: Any, dtype: Any) -> Any:
     """The elements converted to another dtype."""
     dtype = np.dtype(dtype)
     if not active() or array.dtype.name not in C_TYPES or dtype.name not in C_TYPES:
-        return settled(array).astype(dtype)
+        array = settled(array)
+        with beside(array):
+            return array.astype(dtype)
     value = _operand(array)
     return _put_off("cast", (value,), (), value.shape, dtype)
 

@@ -22,6 +22,7 @@ with ``create_graph=True`` it is ``taped``, works on tensors and records.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -636,9 +637,7 @@ def mark_view(out: Any, base: Any, op: Op, params: tuple[Any, ...], slot: int) -
         return
     while memory is not None and memory is not data and memory is not data.base:
         memory = getattr(memory, "base", None)  # NumPy's as_strided puts objects of its own in between
-    if memory is not None or (
-        data.__class__ is not ndarray and same_memory(lazy.settled(out._data), lazy.settled(data))
-    ):
+    if memory is not None or (data.__class__ is not ndarray and same_memory(out._data, data)):
         counter = out._version_counter = base._counter()
         out._base = base
         out._view_op = (op, params, slot)
@@ -726,7 +725,7 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
             )
         base = base._base
     data = target._data
-    if not data.flags.writeable if data.__class__ is ndarray else overlapping(lazy.settled(data)):
+    if not data.flags.writeable if data.__class__ is ndarray else overlapping(data):
         raise RuntimeError(
             f"{name}: unsupported operation: the memory is read-only, "
             "or more than one element of the written-to tensor "
@@ -768,15 +767,24 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
         raise RuntimeError(f"{name}: output with shape {data.shape} doesn't match the broadcast shape {new.shape}")
     if new.dtype != data.dtype and dtypes.category(new.dtype) > dtypes.category(data.dtype):
         raise RuntimeError(f"{name}: result type {new.dtype} can't be cast to the desired output type {data.dtype}")
-    if result._needs_grad and isinstance(result._node, OpNode):
-        result._node.keep_copies_of(data)
-    data[...] = new
+    if data.__class__ is ndarray:
+        _overwrite(data, new, result)
+    else:
+        with beside(data):
+            _overwrite(data, new, result)
     target._bump()
     if result._needs_grad:
         rebase(target, result)
     if event is not None:
         event.finish()
     return target
+
+
+def _overwrite(data: Any, new: Any, result: Any) -> None:
+    """Write the array of ``result`` over that of a tensor; what backward needs of the old values is copied before."""
+    if result._needs_grad and isinstance(result._node, OpNode):
+        result._node.keep_copies_of(data)
+    data[...] = new
 
 
 def rebase(target: Any, result: Any) -> None:
@@ -856,11 +864,13 @@ def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
     """
     if isinstance(value, _NUMBERS) or (isinstance(value, np.generic) and value.dtype.kind in "biuf"):
         dtype = dtypes.of_scalar(value)  # type: ignore[arg-type]
-        xp = np if like is None else module_of(like._data)
         # A float keeps its digits until the op's dtype is known.
         dtype = np.dtype(np.float64) if dtype.kind == "f" else dtype
-        # To fill, unlike to copy from the host, can be captured.
-        tensor = Tensor._wrap(np.asarray(value, dtype) if xp is np else xp.full((), value, dtype))
+        if like is None or like._data.__class__ is ndarray:
+            tensor = Tensor._wrap(np.asarray(value, dtype))
+        else:
+            with beside(like._data):  # to fill, unlike to copy from the host, can be captured
+                tensor = Tensor._wrap(module_of(like._data).full((), value, dtype))
         tensor._is_number = True
         return tensor
     if isinstance(value, ndarray) or hasattr(value, "__cuda_array_interface__"):
@@ -894,15 +904,32 @@ def public(*, method: bool | str | tuple[str, ...] = True, name: str | None = No
 
     def register(target: Any) -> Any:
         label = name or target.__name__.strip("_")
+        called = beside_first(target)
         if function:
-            FUNCTIONS[label] = target
+            FUNCTIONS[label] = called
         if method:
             names = (label,) if isinstance(method, bool) else (method,) if isinstance(method, str) else method
             for each in names:
-                METHODS[each] = target
-        return target
+                METHODS[each] = called
+        return called
 
     return register
+
+
+def beside_first(function: Any) -> Any:
+    """A function of tensors that makes the CUDA device of its first one the current one meanwhile."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        data = getattr(args[0], "_data", None) if args else None
+        if data is None or data.__class__ is ndarray:
+            return function(*args, **kwargs)
+        with beside(data):
+            return function(*args, **kwargs)
+
+    # In tracebacks, and where a step that cannot be captured says why, it goes by the function's name.
+    call.__code__ = call.__code__.replace(co_name=function.__name__, co_qualname=function.__qualname__)
+    return call
 
 
 def normalize_dim(dim: int, ndim: int) -> int:

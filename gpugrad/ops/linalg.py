@@ -466,6 +466,7 @@ def cholesky_solve(B: Any, L: Any, upper: bool = False) -> Any:
     return solve_(_t(F, lower), solve_(lower, B))
 
 
+@core.beside_first
 def qr_(A: Any, mode: str = "reduced") -> Any:
     """The QR decomposition ``(Q, R)`` of a matrix, or of each in a batch.
 
@@ -517,6 +518,7 @@ def eigvalsh(A: Any, UPLO: str = "L") -> Any:
     return eigh_(A, UPLO)[0]
 
 
+@core.beside_first
 def svd_(A: Any, full_matrices: bool = True) -> Any:
     """The singular value decomposition ``(U, S, Vh)`` of a matrix, or of each in a batch: ``A = U @ diag(S) @ Vh``.
 
@@ -575,6 +577,7 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Any:
     return pinv_(input, rtol=rcond)
 
 
+@core.beside_first
 def lstsq(A: Any, B: Any, rcond: float | None = None) -> Any:
     """The X of least norm that minimises ``|A @ X - B|``: ``(solution, residuals, rank, singular_values)``."""
     A = _matrices("lstsq", A, False)
@@ -591,6 +594,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None) -> Any:
     return _Lstsq(reshape(x, tuple(x.shape[:-1])) if vector else x, residuals, rank, svdvals(A.detach()))
 
 
+@core.beside_first
 def matrix_rank(A: Any, *, tol: Any = None, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
     """The number of singular values that are not negligible, int64."""
     A = _matrices("matrix_rank", A, False).detach()
