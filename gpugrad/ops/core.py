@@ -928,7 +928,8 @@ def beside_first(function: Any) -> Any:
             return function(*args, **kwargs)
 
     # In tracebacks, and where a step that cannot be captured says why, it goes by the function's name.
-    call.__code__ = call.__code__.replace(co_name=function.__name__, co_qualname=function.__qualname__)
+    code = call.__code__  # type: ignore[attr-defined]
+    call.__code__ = code.replace(co_name=function.__name__, co_qualname=function.__qualname__)  # type: ignore[attr-defined]
     return call
 
 
