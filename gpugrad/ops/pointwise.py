@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, lazy, module_of
+from ..backend import dtypes, graph, lazy, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import modes, profiling
 from . import core
@@ -131,7 +132,8 @@ class Elementwise(Op):
             )
         recorder = profiling.recorder
         event = None if recorder is None else recorder.begin(self.name, "forward", args[: self.arity])
-        operands, params = args[: self.arity], args[self.arity :]
+        operands: Sequence[Any] = args[: self.arity]
+        params = args[self.arity :]
         numbers: dict[int, Any] = {}
         like, others = None, []
         for k, value in enumerate(operands):
@@ -203,7 +205,10 @@ class Elementwise(Op):
                 if value._needs_grad and modes.grad and self.differentiable:
                     operands[k] = value.to(like.device)
                 else:
-                    value = value.item()
+                    tensor, value = value, value.item()
+                    if (recording := graph.current()) is not None:
+                        # It has the number, and is of no use when the tensor has another.
+                        recording.guards.append(functools.partial(_holds, tensor, value))
             if isinstance(value, core._NUMBERS):
                 numbers[k] = value
         if self.masks and numbers and all(k in numbers or name in self.masks for k, name in enumerate(self.inputs)):
@@ -228,6 +233,11 @@ class Elementwise(Op):
         if self.promotes == "float" and not dtypes.is_floating(dtype):
             dtype = dtypes.get_default_dtype()
         return dtype
+
+
+def _holds(t: Any, number: Any) -> bool:
+    found = t.item()
+    return found == number or (found != found and number != number)
 
 
 def ranked(t: Any) -> tuple[np.dtype, int]:
