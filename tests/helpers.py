@@ -213,7 +213,7 @@ def run_torch(case, inputs):
     """What PyTorch's counterpart gives: its inputs, its results."""
     function, params = torch_function(case.op), list(map(to_torch, case.params))
     theirs = [to_torch(t) for t in inputs]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), gg.device(case.device):
         warnings.simplefilter("ignore")
         try:
             out = function(*theirs, *params)

@@ -87,6 +87,16 @@ def test_gradients_cross_devices():
 
 
 @two_devices
+def test_copies_between_devices_wait_for_the_streams_of_both():
+    there, here = gg.cuda.Stream("cuda:0"), gg.cuda.Stream("cuda:1")
+    with gg.cuda.stream(there), gg.cuda.stream(here):
+        x = gg.arange(10000, device="cuda:0").float()
+        moved = x.to("cuda:1")
+        x += 1
+        close(moved * 2, np.arange(10000) * 2.0)
+
+
+@two_devices
 def test_kernels_run_on_the_device_of_their_operands():
     found = []
     for device in ("cpu", "cuda:1"):
@@ -596,9 +606,9 @@ def test_tf32_is_a_switch():
 
 
 def test_products_can_be_captured():
-    a, b = xp.ones((4, 4), np.float32), xp.full((4, 4), 2, np.float32)
     stream = xp.cuda.Stream(non_blocking=True)
     with stream:
+        a, b = xp.ones((4, 4), np.float32), xp.full((4, 4), 2, np.float32)
         gemm.matmul(a, b)
         stream.begin_capture()
         out = gemm.matmul(a, b)

@@ -193,6 +193,8 @@ INDEXING = """
 """
 
 PRODUCTS_AND_LINEAR_ALGEBRA = """
+    T.linalg.inv(A * 0); T.linalg.inv(B * 0); T.linalg.solve(A * 0, v); T.linalg.solve(B * 0, B)
+    T.linalg.cholesky(-P); T.linalg.cholesky(-Bs); T.linalg.solve(A, B); T.linalg.solve(B, A); T.linalg.solve(B, m5.mT)
     x @ y; T.matmul(x, y); x.mm(y); x.matmul(v); v @ y; v @ v; b3 @ c3; b3 @ u; v @ b3; x @ b3
     d4 @ c3[:1].expand(5, 2, 4, 5); b3 @ T.ones(4, 2, dtype=T.float64); m5 @ y; x @ x; T.mm(x, x); T.mm(x, v)
     T.bmm(x, y); T.bmm(b3, c3); T.bmm(b3, b3); T.bmm(b3[:1], c3); T.mv(x, v); T.mv(x, y); T.mv(x, u); T.dot(v, v)

@@ -396,6 +396,20 @@ def send(array: Any, non_blocking: bool) -> Any:
     return cupy().asarray(array, blocking=not non_blocking and is_pinned(array))
 
 
+def move(array: Any) -> Any:
+    """A copy on the current device of an array of another one, after what the streams of both have to do before."""
+    cuda = cupy().cuda
+    here = cuda.get_current_stream()
+    with cuda.Device(array.device.id):
+        array = cupy().ascontiguousarray(array)
+        there = cuda.get_current_stream()
+        ready = there.record()
+    here.wait_event(ready)
+    copy = cupy().asarray(array)
+    there.wait_event(here.record())
+    return copy
+
+
 def fetch(array: Any, out: Any, non_blocking: bool) -> Any:
     """A copy of an array of the current device on the host, in ``out`` if given, in C order otherwise.
 

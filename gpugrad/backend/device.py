@@ -178,6 +178,18 @@ def beside(array: Array) -> AbstractContextManager[Any]:
     return nullcontext() if isinstance(array, np.ndarray | np.generic) else _On(array.device.id)
 
 
+def checking(array: Array) -> AbstractContextManager[Any]:
+    """Let linear algebra on arrays like this one raise ``numpy.linalg.LinAlgError`` where it fails.
+
+    NumPy's always does; CuPy, which has to wait for the device to know, goes on with garbage unless told.
+    """
+    if isinstance(array, np.ndarray | np.generic):
+        return nullcontext()
+    from . import cuda
+
+    return cuda.cupyx().errstate(linalg="raise")
+
+
 def use_device_of(array: Array) -> None:
     """Make the device of a raw array the current one, until something else does."""
     if not isinstance(array, np.ndarray | np.generic):
@@ -232,7 +244,7 @@ def transfer(array: Array, where: device, non_blocking: bool = False) -> Array:
     with on(where):
         if isinstance(array, np.ndarray | np.generic):
             return cuda.send(np.asarray(array), non_blocking)
-        return cuda.cupy().asarray(array)
+        return cuda.move(array)
 
 
 def copy_to_host(into: np.ndarray, array: Array, non_blocking: bool) -> None:

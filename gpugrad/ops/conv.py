@@ -421,7 +421,8 @@ def _weight_samples(t: Any) -> list[Any]:
     ]
 
 
-@op(samples=_weight_samples, torch=None)
+# Emptied in another dimension, the input would no longer have the windows that ``other`` says.
+@op(samples=_weight_samples, torch=None, tests={"empty": (0, 1)})
 def conv_weight(xp, input, other, /, kernel, stride, padding, dilation, groups):
     (batch, channels), out = other.shape[:2], tuple(other.shape[2:])
     per_group, dtype = channels // groups, working_dtype(input.dtype)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import module_of
+from ..backend import checking, get_default_device, module_of, to_numpy, transfer
 from . import core
 from .core import as_tensors, normalize_dim, normalize_dims, op, public
 from .core import taped as F
@@ -22,6 +22,15 @@ from .shape import diag_embed, diagonal, movedim, reshape, zeros_like_gradient
 
 class LinAlgError(RuntimeError):
     """A matrix is singular, not positive definite, or an algorithm did not converge."""
+
+
+def _checked(message: str, function: Any, *args: Any, **options: Any) -> Any:
+    """A function of ``xp.linalg``; if it fails, a :class:`LinAlgError` with this message."""
+    try:
+        with checking(args[0]):
+            return function(*args, **options)
+    except np.linalg.LinAlgError:
+        raise LinAlgError(message) from None
 
 
 def _t(F: Any, x: Any) -> Any:
@@ -52,12 +61,8 @@ def _definite(t: Any, *shape: int) -> Any:
 )
 def inv(xp, input, /):
     """The inverse of each matrix."""
-    try:
-        return xp.linalg.inv(input)
-    except np.linalg.LinAlgError:
-        raise LinAlgError(
-            "linalg.inv: The inversion could not be completed because the input matrix is singular"
-        ) from None
+    message = "linalg.inv: The inversion could not be completed because the input matrix is singular"
+    return _checked(message, xp.linalg.inv, input)
 
 
 inv.rules(input=lambda F, g, out: -F.matmul(F.matmul(_t(F, out), g), _t(F, out)))
@@ -74,10 +79,11 @@ inv.rules(input=lambda F, g, out: -F.matmul(F.matmul(_t(F, out), g), _t(F, out))
 )
 def solve(xp, input, other, /):
     """X of ``input @ X = other`` for matrices, broadcast over batches."""
-    try:
-        return xp.linalg.solve(input, other)
-    except np.linalg.LinAlgError:
-        raise LinAlgError("linalg.solve: The solver failed because the input matrix is singular") from None
+    if input.ndim + other.ndim > 4:  # which CuPy does not
+        batch = np.broadcast_shapes(input.shape[:-2], other.shape[:-2])
+        input, other = (xp.broadcast_to(a, batch + a.shape[-2:]) for a in (input, other))
+    message = "linalg.solve: The solver failed because the input matrix is singular"
+    return _checked(message, xp.linalg.solve, input, other)
 
 
 @solve.joint_rule
@@ -150,12 +156,8 @@ slogdet.rules(input=_slogdet_rule)
 )
 def cholesky(xp, input, /):
     """The lower triangle L of each symmetric positive definite matrix, ``L @ L.mT``; reads the lower triangle."""
-    try:
-        return xp.linalg.cholesky(input)
-    except np.linalg.LinAlgError:
-        raise LinAlgError(
-            "linalg.cholesky: The factorization could not be completed because the input is not positive-definite"
-        ) from None
+    message = "linalg.cholesky: The factorization could not be completed because the input is not positive-definite"
+    return _checked(message, xp.linalg.cholesky, input)
 
 
 def _cholesky_rule(F: Any, g: Any, out: Any) -> Any:
@@ -168,21 +170,22 @@ def _cholesky_rule(F: Any, g: Any, out: Any) -> Any:
 cholesky.rules(input=_cholesky_rule)
 
 
+def _signs(torch: Any, x: Any, vectors: Any, ours: Any) -> Any:
+    """The signs that turn PyTorch's vectors into those found here, on the default device; both are right."""
+    array = transfer(x.detach().numpy(), get_default_device())
+    wanted = torch.tensor(to_numpy(ours(core.Tensor._wrap(array))._data))
+    return torch.sign((vectors.detach() * wanted).sum(-2))
+
+
 def _torch_eigh(torch: Any, x: Any) -> Any:
-    """PyTorch's eigenvectors with the signs that NumPy gives them; both are right."""
     values, vectors = torch.linalg.eigh(x)
-    wanted = torch.tensor(np.linalg.eigh(x.detach().numpy())[1])
-    return values, vectors * torch.sign((vectors.detach() * wanted).sum(-2, keepdim=True))
+    return values, vectors * _signs(torch, x, vectors, lambda x: eigh(x)[1]).unsqueeze(-2)
 
 
 def _torch_svd(torch: Any, x: Any) -> Any:
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
-    wanted = np.linalg.svd(x.detach().numpy(), full_matrices=False)[0]
-    return (
-        u * (signs := torch.sign((u.detach() * torch.tensor(wanted)).sum(-2))).unsqueeze(-2),
-        s,
-        vh * signs.unsqueeze(-1),
-    )
+    signs = _signs(torch, x, u, lambda x: svd(x)[0])
+    return u * signs.unsqueeze(-2), s, vh * signs.unsqueeze(-1)
 
 
 @op(
@@ -229,10 +232,7 @@ qr.aux_rule(lambda F, input: F.qr(input))
 )
 def eigh(xp, input, /, recording):
     """Eigenvalues, rising, and orthonormal eigenvectors of each symmetric matrix; reads the lower triangle."""
-    try:
-        found = tuple(xp.linalg.eigh(input))
-    except np.linalg.LinAlgError:
-        raise LinAlgError("linalg.eigh: The algorithm failed to converge") from None
+    found = tuple(_checked("linalg.eigh: The algorithm failed to converge", xp.linalg.eigh, input))
     return found, found
 
 
@@ -275,12 +275,8 @@ def _inverse_gaps(F: Any, values: Any) -> Any:
 )
 def svd(xp, input, /, recording):
     """The reduced singular value decomposition U, S (falling) and V.mT of each matrix."""
-    try:
-        found = tuple(xp.linalg.svd(input, full_matrices=False))
-    except np.linalg.LinAlgError:
-        raise LinAlgError(
-            "linalg.svd: The algorithm failed to converge because the input has non-finite values"
-        ) from None
+    message = "linalg.svd: The algorithm failed to converge because the input has non-finite values"
+    found = tuple(_checked(message, xp.linalg.svd, input, full_matrices=False))
     return found, found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -654,6 +655,35 @@ def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
     return view
 
 
+class _LinearAlgebra(threading.local):
+    """Whether linear algebra in this thread says when it fails; ``cupyx.errstate`` sets it."""
+
+    checks = False
+
+
+linear_algebra = _LinearAlgebra()
+
+
+def _unchecked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of ``numpy.linalg`` that makes NaN of what it fails for, unless that is to be said."""
+
+    def apply(*args: Any, **options: Any) -> Any:
+        if name == "solve" and args[0].ndim > 2 and args[0].shape[:-1] != args[1].shape[:-1]:
+            raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
+        try:
+            return function(*args, **options)
+        except np.linalg.LinAlgError:
+            if linear_algebra.checks:
+                raise
+        regular = np.broadcast_to(np.eye(*args[0].shape[-2:], dtype=args[0].dtype), args[0].shape)
+        found = function(regular, *args[1:], **options)
+        if not isinstance(found, tuple):
+            return np.full_like(found, np.nan)
+        return type(found)(*(np.full_like(part, np.nan) for part in found))  # a named tuple
+
+    return apply
+
+
 def _fill() -> None:
     """Make the functions, ufuncs, methods and operators from the list of what CuPy has."""
     own = (array, asarray, empty, empty_like, asnumpy, from_dlpack)
@@ -666,9 +696,10 @@ def _fill() -> None:
             full = f"{where}.{name}" if where else name
             function = _ADAPTED.get(full) or getattr(place, name, None)
             if function is not None and full not in FUNCTIONS:
-                FUNCTIONS[full] = _Checked(full, parameters, function)
                 if where == "linalg":
+                    function = _unchecked(name, function)
                     _NOT_CAPTURED_TOO.add(name)
+                FUNCTIONS[full] = _Checked(full, parameters, function)
     for name in _API["ufuncs"]:
         if hasattr(np, name):
             UFUNCS[name] = FUNCTIONS[name] = ufunc(getattr(np, name), name)

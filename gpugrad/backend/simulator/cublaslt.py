@@ -174,10 +174,7 @@ def _matmul(
             result = 0.5 * result * (1 + np.tanh(0.7978845608028654 * (result + 0.044715 * result**3)))
         _store(out, result, dtype)
 
-    step()
-    recording = runtime.recording()
-    if recording is not None:
-        recording.steps.append(step)
+    runtime.submit(step)
     return _SUCCESS
 
 

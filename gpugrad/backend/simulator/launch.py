@@ -165,10 +165,8 @@ class Function:
                 except RuntimeError as found:
                     raise LaunchError(f"kernel {self.name!r}: {found}") from None
 
-        step()
-        recording = runtime.recording()
-        if recording is not None:
-            recording.steps.append(step)
+        runtime.submit(step)
+        if runtime.recording() is not None:
             for reference in watched:
                 if (used := reference()) is not None:
                     used.recorded = True

@@ -37,8 +37,12 @@ def _empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarra
 
 
 @contextmanager
-def _errstate(*, linalg: Any = None, **_: Any) -> Any:
-    yield
+def _errstate(*, linalg: str | None = None) -> Any:
+    before, array.linear_algebra.checks = array.linear_algebra.checks, linalg == "raise"
+    try:
+        yield
+    finally:
+        array.linear_algebra.checks = before
 
 
 def _scatter_add(a: array.ndarray, slices: Any, value: Any) -> None:

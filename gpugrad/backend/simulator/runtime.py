@@ -264,6 +264,14 @@ def recording() -> Recording | None:
     return _local.streams[_local.device][-1].recording
 
 
+def submit(step: Callable[[], None]) -> None:
+    """Do some work now and, if this thread's stream is being captured, at each replay."""
+    step()
+    found = recording()
+    if found is not None:
+        found.steps.append(step)
+
+
 def refuse_capture(what: str = "") -> None:
     """Raise if this thread's stream is being captured, and spoil the capture, as the driver does.
 

@@ -205,7 +205,12 @@ bool release_warp(int first);
 inline bool release_block() {
     int all = 1, any = 0, sum = 0;
     for (int t = 0; t < count; ++t) {
+#ifdef GPUGRAD_CUDA_SIM_LENIENT  // as devices are, which CuPy's own kernels count on
+        if (threads[t].state == DONE) continue;
+        if (threads[t].state != AT_BARRIER) return false;
+#else
         if (threads[t].state != AT_BARRIER || threads[t].line != threads[0].line) return false;
+#endif
         const bool vote = threads[t].value != 0;
         all &= vote;
         any |= vote;
@@ -213,7 +218,7 @@ inline bool release_block() {
     }
     for (int t = 0; t < count; ++t) {
         threads[t].result = threads[t].vote == COUNT ? sum : threads[t].vote == EVERY ? all : any;
-        threads[t].state = READY;
+        if (threads[t].state == AT_BARRIER) threads[t].state = READY;
     }
     return true;
 }
