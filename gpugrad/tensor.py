@@ -669,6 +669,8 @@ def _starting_gradient(output: Tensor, gradient: Any, taped: bool) -> Any:
             f"Mismatch in shape: grad_output has a shape of {tuple(gradient.shape)} "
             f"and output has a shape of {tuple(output.shape)}."
         )
+    if not gradient._data.ndim:
+        gradient = gradient.to(output.device)
     core.check_same_device("backward", [output._data, gradient._data])
     if gradient.dtype != output.dtype:
         gradient = gradient.to(output.dtype)

@@ -6,8 +6,11 @@ A test's attribute ``cases`` chooses among the samples; ``on_cuda = False`` leav
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import CASES, DEVICES, ON_CUDA
 from hypothesis import settings
+
+import gpugrad as gg
 
 # For the benchmarks, which are no part of the package; at the end, so that an installed gpugrad comes first.
 sys.path.append(str(Path(__file__).parent.parent))
@@ -24,3 +27,10 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", [*cases, *on_cuda], ids=str)
     elif "device" in metafunc.fixturenames:
         metafunc.parametrize("device", DEVICES)
+
+
+@pytest.fixture
+def default_device(device):
+    """Tensors that the test makes lie on ``device``."""
+    with gg.device(device):
+        yield device

@@ -28,6 +28,7 @@ if cuda.simulated():
     _gpu = []
 ACCELERATED = [pytest.param("cuda", marks=_gpu)]
 DEVICES = ["cpu", *ACCELERATED]
+on_every_device = pytest.mark.usefixtures("default_device")
 
 
 class Samples:

@@ -5,7 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
-from helpers import close, needs_torch, torch
+from helpers import close, needs_torch, on_every_device, torch
 
 import gpugrad as gg
 from gpugrad.autograd import Function, GradcheckError, Variable, functional, grad, gradcheck, gradgradcheck
@@ -64,6 +64,7 @@ def returning(answer, result=lambda x, y: x * y):
     return Returning
 
 
+@on_every_device
 @pytest.mark.parametrize("function", [Product, Apart])
 def test_a_function_is_recorded(function):
     x, y = leaf(2, 3), leaf(2, 3, seed=1)
@@ -80,16 +81,16 @@ def test_a_function_is_recorded(function):
 def test_plain_arguments_get_no_gradient():
     x, y = leaf(3), leaf(3, seed=1)
     Product.apply(x, y, 5.0).sum().backward()
-    close(x.grad, 5 * y.detach().numpy())
+    close(x.grad, 5 * y.detach().cpu().numpy())
     x.grad = None
     Product.apply(x, y=y, scale=2.0).sum().backward()
-    close(x.grad, 2 * y.detach().numpy())
+    close(x.grad, 2 * y.detach().cpu().numpy())
 
 
 def test_the_same_tensor_twice():
     x = leaf(3)
     (found,) = grad(Product.apply(x, x).sum(), x)
-    close(found, 2 * x.detach().numpy())
+    close(found, 2 * x.detach().cpu().numpy())
 
 
 def test_nothing_is_recorded_without_need():
@@ -115,6 +116,7 @@ def test_needs_input_grad_says_what_is_wanted():
     assert seen == [(True, False), (False, True), (True, True)]
 
 
+@on_every_device
 def test_several_outputs():
     class Parts(Function):
         @staticmethod
@@ -127,7 +129,7 @@ def test_several_outputs():
         @staticmethod
         def backward(ctx, double, positive, square, five):
             assert five is None
-            assert not positive.numpy().any()
+            assert not positive.cpu().numpy().any()
             (x,) = ctx.saved_tensors
             return 2 * double + 2 * x * square
 
@@ -140,7 +142,7 @@ def test_several_outputs():
     close(x.grad, np.full(4, 2.0))
     x.grad = None
     (double + square).sum().backward()
-    close(x.grad, 2 + 2 * x.detach().numpy())
+    close(x.grad, 2 + 2 * x.detach().cpu().numpy())
     assert gradcheck(Parts.apply, leaf(2))
     assert gradgradcheck(Parts.apply, leaf(2))
 
@@ -262,7 +264,7 @@ def test_a_saved_output_is_differentiable_and_makes_no_cycle():
     x = leaf(3)
     assert gradcheck(Exp.apply, x)
     assert gradgradcheck(Exp.apply, x)
-    v, y = np.exp(x.detach().numpy()), Exp.apply(x)
+    v, y = np.exp(x.detach().cpu().numpy()), Exp.apply(x)
     for _ in range(3):
         (y,) = grad(y.sum(), x, create_graph=True)
         close(y, v)
@@ -294,6 +296,7 @@ class AddOne(Function):
         return g * 7
 
 
+@on_every_device
 def test_functions_that_work_in_place():
     x = leaf(2, 2)
     y = x * 1
@@ -320,6 +323,7 @@ def test_a_dirty_input_must_be_returned():
         Lost.apply(leaf(3) * 1)
 
 
+@on_every_device
 @pytest.mark.parametrize("same", [lambda x: x, lambda x: x.reshape(x.shape), lambda x: x[:]])
 def test_an_input_given_back_is_a_tensor_of_its_own(same):
     reverse = returning(lambda ctx, g: (-g, None), lambda x, y: same(x))
@@ -329,10 +333,11 @@ def test_an_input_given_back_is_a_tensor_of_its_own(same):
     assert z is not y
     y += 5
     (y + z * 3).sum().backward()
-    close(z, 2 * x.detach().numpy())
+    close(z, 2 * x.detach().cpu().numpy())
     close(x.grad, np.full(3, 2 - 6.0))
 
 
+@on_every_device
 def test_once_differentiable():
     class Cubed(Function):
         @staticmethod
@@ -350,7 +355,7 @@ def test_once_differentiable():
     x = leaf(3)
     assert gradcheck(Cubed.apply, x)
     (first,) = grad(Cubed.apply(x).sum(), x, create_graph=True)
-    close(first, 3 * x.detach().numpy() ** 2)
+    close(first, 3 * x.detach().cpu().numpy() ** 2)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad(first.sum(), x)
 
@@ -372,7 +377,7 @@ def test_a_backward_may_run_a_backward():
 
     x = leaf(3)
     Checkpoint.apply(x * 2).sum().backward()
-    v = x.detach().numpy()
+    v = x.detach().cpu().numpy()
     close(x.grad, np.exp(4 * v * v) * 8 * v)
 
 
@@ -461,7 +466,7 @@ def test_variable_is_a_tensor():
     assert isinstance(v, gg.Tensor)
     assert isinstance(x, Variable)
     assert not v.requires_grad
-    assert np.shares_memory(v.numpy(), x.detach().numpy())
+    assert np.shares_memory(v.numpy(), x.detach().cpu().numpy())
     assert Variable(x, requires_grad=True).is_leaf
     with pytest.raises(TypeError, match="has to be a tensor"):
         Variable([1.0])
@@ -476,6 +481,7 @@ def _pair(a, b):
     return a * b.sum(), (a.exp() * b[0]).sum()
 
 
+@on_every_device
 @needs_torch
 def test_jacobians_are_those_of_pytorch():
     a, b = np.random.default_rng(0).uniform(0.5, 1.5, (2, 3)), np.arange(1.0, 5)
@@ -488,6 +494,7 @@ def test_jacobians_are_those_of_pytorch():
     assert not one.requires_grad
 
 
+@on_every_device
 @needs_torch
 def test_hessians_and_products_are_those_of_pytorch():
     a, v = np.random.default_rng(0).uniform(0.5, 1.5, (2, 4)), np.linspace(-1, 1, 4)
@@ -507,12 +514,14 @@ def test_hessians_and_products_are_those_of_pytorch():
         close(list(mine), [part.numpy() for part in theirs])
 
 
+@on_every_device
 def test_jacobians_can_be_differentiated_again():
     x = leaf(3)
     (found,) = grad(functional.jacobian(lambda t: t**3, x, create_graph=True).sum(), x)
-    close(found, 6 * x.detach().numpy())
+    close(found, 6 * x.detach().cpu().numpy())
 
 
+@on_every_device
 def test_what_derivatives_of_functions_refuse():
     x = leaf(3)
     with pytest.raises(TypeError, match="given inputs has type float"):
@@ -532,4 +541,4 @@ def test_what_derivatives_of_functions_refuse():
 
 def test_grad_takes_its_arguments_in_pytorchs_order():
     x = leaf(3)
-    close(grad((x * x).sum(), x, None, None, False, True, True)[0], 2 * x.detach().numpy())
+    close(grad((x * x).sum(), x, None, None, False, True, True)[0], 2 * x.detach().cpu().numpy())

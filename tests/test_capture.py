@@ -1,5 +1,7 @@
 """``gg.compile``: a captured step does what the step does, call after call, and says what it cannot capture."""
 
+import math
+
 import numpy as np
 import pytest
 from helpers import ACCELERATED
@@ -277,6 +279,16 @@ def test_a_learning_rate_on_the_device(cuda):
         training.run(5, 5)
 
     assert_same(*both_ways(cuda, run))
+
+
+def test_a_cpu_tensor_without_dimensions_may_change(cuda):
+    x, scale = gg.ones(3, device=cuda), gg.tensor(1.0)
+    scaled = gg.compile(lambda x: (x * scale).sum())
+    found = []
+    for value in (1.0, 2.0, 2.0, 5.0, 5.0, math.nan, math.nan, 1.0):
+        scale.fill_(value)
+        found.append(scaled(x).item())
+    assert found == pytest.approx([3.0, 6.0, 6.0, 15.0, 15.0, math.nan, math.nan, 3.0], nan_ok=True)
 
 
 def test_gradients_accumulate_over_calls(cuda):

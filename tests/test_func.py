@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import close, needs_torch, torch
+from helpers import close, needs_torch, on_every_device, torch
 
 import gpugrad as gg
 
@@ -80,6 +80,7 @@ def form(value):
     return type(value)(map(form, value)) if isinstance(value, tuple | list) else None
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("outside", [False, True])
@@ -90,14 +91,14 @@ def test_transforms_are_those_of_pytorch(name, outside):
         found = CALLS[name](T, T.func, x, y)
         forms.append(form(found))
         found = leaves(found)
-        answers.append([t.detach().numpy() for t in found])
+        answers.append([t.detach().cpu().numpy() for t in found])
         assert x.grad is None
         ends = [t for t in found if t.requires_grad]
         if outside and ends:
             total = sum((t * t).sum() for t in ends)
             grads = T.autograd.grad(total, [x, y], allow_unused=True)
             # No gradient is as good as one of zeros.
-            answers[-1] += [np.zeros(1) if g is None or not g.any() else g.numpy() for g in grads]
+            answers[-1] += [np.zeros(1) if g is None or not g.any() else g.cpu().numpy() for g in grads]
         if T is gg:
             assert outside or not ends
     assert forms[0] == forms[1]
@@ -174,6 +175,7 @@ def functional_loss(params, model, x, call):
     return call(model, params, (x,)).square().sum()
 
 
+@on_every_device
 @needs_torch
 def test_modules_are_called_with_other_parameters():
     answers = []
@@ -189,7 +191,7 @@ def test_modules_are_called_with_other_parameters():
         params["second.bias"] = params["first.bias"] + 1
         found.append(call(model, params, (x,), tie_weights=False))
         found.append(call(model, {"first.bias": params["first.bias"], "unknown": x, "norm.x": x}, x).mean(0) * 0)
-        answers.append([t.detach().numpy() for t in found])
+        answers.append([t.detach().cpu().numpy() for t in found])
         if T is gg:  # PyTorch mixes up tied weights when they are given apart
             assert all((t == before[name]).all() for name, t in model.named_parameters())
             assert model.second.weight is model.first.weight

@@ -4,6 +4,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 """
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -321,6 +322,24 @@ CREATION = """
 """
 
 # Each sets ``out`` from the leaves x and w, of shape (3, 4), by changing things in place.
+# Plain numbers, and CPU tensors without dimensions: they go with tensors on any device.
+NUMBERS = """
+    T.where(x > 0, 1.0, 0.0); T.where(x > 0, 1, 2.5); T.where(x > 0, True, False); T.where(x > 0, 1, x)
+    x * np.float64(2); np.float64(2) * x.float(); x.float() ** np.float32(2); li * np.float64(2.5); li + np.int64(2)
+    li * np.float32(0.5); x.float().clamp(np.float64(0), np.float64(1)); x.float().masked_fill(x > 0, np.float64(3))
+    T.pow(2, x); 2 ** li; T.pow(2.5, li); T.xlogy(2, abs(x)); T.remainder(2, li + 1); T.bitwise_and(2, li)
+    T.bitwise_left_shift(1, li); 3 // x.detach(); T.where(x > 0, x.float(), np.float64(2))
+    T.add(x.float(), 1, alpha=np.float64(2)); (x * 0 + 0.3).half() == 0.3; 3 % x.detach(); x * cpu(2.0); cpu(2.0) - x
+    x / T.sqrt(cpu(4)); x.float() == cpu(0.5); T.maximum(x, cpu(0.1, dtype=T.float64)); T.where(x > 0, x, cpu(0.0))
+    T.where(x > 0, cpu(1.0), cpu(0.0)); T.where(x > 0, cpu(1.0), 2); x.clamp(min=cpu(0.1))
+    T.lerp(x, x * 2, cpu(0.5, dtype=T.float64)); T.addcmul(x, x, cpu(0.5, dtype=T.float64)); x.pow(cpu(2))
+    li - cpu(2.5); T.pow(cpu(2.0), x); x.masked_fill(x > 0, cpu(5.0)); li + cpu(2); li * cpu(2.5, dtype=T.float64)
+    li & cpu(6); s.float() * cpu(0.3, dtype=T.float64); cpu(0.0) + x.sum(); (x * cpu(2.0)).exp().sum()
+    put(x, 0, cpu(7.0)); x.detach().clone().fill_(cpu(5.0)); x + cpu(1.0, requires_grad=True)
+    T.heaviside(x.detach() * 0, cpu(0.5, dtype=T.float64)); x.half() < cpu(0.3); li // cpu(2); T.hypot(x, cpu(1.0))
+    x.atan2(cpu(2.0)); T.isclose(x, cpu(1.0, dtype=T.float64))
+"""
+
 IN_PLACE = [
     "y = x * 1; v = y[0]; v.mul_(2); out = (y, v)",
     "y = x * 1; v = y[0]; y.mul_(3); out = (v * v, y)",
@@ -469,7 +488,8 @@ def evaluate(T, expression, inputs):
     leaves = [t.requires_grad_() for t in values.values() if t.is_floating_point()]
     functional = torch.nn.functional if T is torch else gg.nn.functional
     try:
-        found = flatten(eval(expression, {"T": T, "F": functional, "np": np, "put": put, "m": None, **values}))
+        names = {"T": T, "F": functional, "np": np, "put": put, "m": None, "cpu": partial(T.tensor, device="cpu")}
+        found = flatten(eval(expression, {**names, **values}))
     except Exception as error:
         # PyTorch's own LinAlgError has a private name.
         return type(error).__name__.lstrip("_"), [], []
@@ -598,6 +618,11 @@ def test_statistics(expression, device):
 @pytest.mark.parametrize("expression", expressions(CREATION))
 def test_creation(expression, device):
     compare(expression, {}, device)
+
+
+@pytest.mark.parametrize("expression", expressions(NUMBERS))
+def test_numbers(expression, device):
+    compare(expression, INPUTS, device)
 
 
 @pytest.mark.parametrize("code", [inspect.cleandoc(code) for code in IN_PLACE])

@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from helpers import close, needs_torch, torch
+from helpers import ACCELERATED, close, host, needs_torch, on_every_device, torch
 
 import gpugrad as gg
 from gpugrad import nn
@@ -312,6 +312,7 @@ def test_a_model_is_freed_without_the_garbage_collector():
 # State dicts
 
 
+@on_every_device
 def test_state_dict():
     net = Net()
     state = net.state_dict()
@@ -325,6 +326,7 @@ def test_state_dict():
     assert list(kept) == ["other", "p.1.weight"]
 
 
+@on_every_device
 def test_load_state_dict_copies_in_place():
     net, other = Net(), Net()
     before = [(p, p._data) for p in net.parameters()]
@@ -336,7 +338,7 @@ def test_load_state_dict_copies_in_place():
     for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True):
         close(a, b)
         assert a._data is not b._data
-    net.load_state_dict({name: t.numpy().astype(np.float64) for name, t in other.state_dict().items()})
+    net.load_state_dict({name: host(t).astype(np.float64) for name, t in other.state_dict().items()})
     assert net.scale.dtype == gg.float32
 
 
@@ -389,6 +391,7 @@ def test_loading_by_assignment():
     assert net.offset is state["offset"]
 
 
+@on_every_device
 @pytest.mark.parametrize("make", [Net, lambda: nn.LSTM(2, 3, 2), lambda: nn.Transformer(4, 2, 1, 1, 8)])
 def test_deepcopy(make):
     net = make()
@@ -414,6 +417,7 @@ def test_a_shallow_copy_shares_what_it_holds_and_no_more():
     assert net(gg.ones(1, 2)).min() == twin[0](gg.ones(1, 2)).min()
 
 
+@on_every_device
 @pytest.mark.parametrize(
     "make",
     [
@@ -523,6 +527,7 @@ def test_backward_hooks_at_the_edges():
         layer(gg.ones(3, 2)).sum().backward()
 
 
+@on_every_device
 @needs_torch
 def test_backward_hooks_in_a_second_order_gradient():
     found = []
@@ -531,7 +536,7 @@ def test_backward_hooks_in_a_second_order_gradient():
         m.register_full_backward_hook(lambda m, gi, go: (gi[0] * gi[0] * go[0],))
         x = tensor([0.3, -0.4], dtype=lib.float64, requires_grad=True)
         (g,) = lib.autograd.grad((m(x) * x).sum(), x, create_graph=True)
-        found.append([g.detach().numpy(), lib.autograd.grad((g * g).sum(), x)[0].numpy()])
+        found.append([g.detach().cpu().numpy(), lib.autograd.grad((g * g).sum(), x)[0].cpu().numpy()])
     close(*found)
 
 
@@ -655,12 +660,14 @@ def test_parameter_list_and_dict():
 # Lazy modules
 
 
+@on_every_device
 def test_lazy_modules_take_their_sizes_from_the_first_input():
     net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(2))
     assert repr(net[3]) == "LazyLinear(in_features=0, out_features=2, bias=True)"
     weight = net[0].weight
     assert repr(weight) == "<UninitializedParameter>"
     assert weight.requires_grad
+    assert weight.device == gg.empty(0).device
     net.double()
     optimizer = gg.optim.SGD(net.parameters(), lr=0.1)
     for use in (lambda: weight + 1, lambda: weight.numel(), lambda: weight.fill_(0)):
@@ -677,7 +684,7 @@ def test_lazy_modules_take_their_sizes_from_the_first_input():
     assert net[1].num_features == 4
     assert net[3].in_features == 64
     assert weight.dtype == gg.float64
-    assert 0 < abs(weight.detach().numpy()).max() < 1
+    assert 0 < abs(host(weight)).max() < 1
     assert net[1].weight.tolist() == [1.0] * 4
     before = weight.detach().clone()
     net(gg.randn(2, 3, 6, 6, dtype=gg.float64)).square().sum().backward()
@@ -685,6 +692,7 @@ def test_lazy_modules_take_their_sizes_from_the_first_input():
     close(weight.detach(), before - 0.1 * weight.grad)
 
 
+@on_every_device
 def test_lazy_modules_load_and_copy():
     source = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     lazy = nn.Sequential(nn.LazyLinear(2), nn.LazyBatchNorm1d())
@@ -999,6 +1007,7 @@ TRANSFORMERS = {
 }  # fmt: skip
 
 
+@on_every_device
 @pytest.mark.parametrize("options", [{}, {"add_bias_kv": True}, {"add_zero_attn": True}])
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_causal_hint_changes_nothing(options, padded):
@@ -1061,7 +1070,7 @@ def like_torch(make, *inputs, options=None, train=True, tolerance=1e-10):
             p.copy_(values if "norm" not in name else 1 + values)
             if (row := getattr(module, "padding_idx", None)) is not None:
                 p[row] = 0
-    other.load_state_dict({name: torch.tensor(t.numpy().copy()) for name, t in module.state_dict().items()})
+    other.load_state_dict({name: torch.tensor(host(t)) for name, t in module.state_dict().items()})
     assert list(module.state_dict()) == list(other.state_dict())
     assert repr(module) == repr(other)
     kwargs_a = {name: x if not isinstance(x, np.ndarray) else gg.tensor(x) for name, x in options.items()}
@@ -1080,6 +1089,7 @@ def like_torch(make, *inputs, options=None, train=True, tolerance=1e-10):
     close(list(module.buffers()), [t.numpy() for t in other.buffers()], tolerance, tolerance)
 
 
+@on_every_device
 @quiet
 @needs_torch
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
@@ -1089,6 +1099,7 @@ def test_layers_are_pytorchs(name, train):
     like_torch(make, *inputs, train=train)
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_pytorchs(name):
@@ -1096,6 +1107,7 @@ def test_activations_are_pytorchs(name):
     like_torch(ACTIVATIONS[name], draw(2, 4, 6, low=-4, high=4), tolerance=1e-7 if name == "hardsigmoid" else 1e-10)
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", LOSSES)
@@ -1159,6 +1171,7 @@ def Fixed(nn, loss):
     return Loss()
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("name", RECURRENT)
 def test_recurrent_layers_are_pytorchs(name):
@@ -1166,6 +1179,7 @@ def test_recurrent_layers_are_pytorchs(name):
     like_torch(make, *inputs)
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("name", ATTENTION)
 def test_attention_is_pytorchs(name):
@@ -1189,6 +1203,7 @@ def Repeated(nn, attention):
     return Self()
 
 
+@on_every_device
 @quiet
 @needs_torch
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
@@ -1198,6 +1213,7 @@ def test_transformers_are_pytorchs(name, train):
     like_torch(make, *inputs, options=options, train=train)
 
 
+@on_every_device
 @needs_torch
 def test_conv_transpose_to_a_given_size():
     def make(nn):
@@ -1242,6 +1258,7 @@ def packed(lengths=LENGTHS, enforce_sorted=True, batch_first=False):
     return run
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
@@ -1252,6 +1269,7 @@ def test_packed_sequences(kind, bidirectional):
     like_torch(make, draw(5, 4, 2))
 
 
+@on_every_device
 @needs_torch
 def test_packed_sequences_unsorted_and_with_states():
     def make(nn):
@@ -1260,6 +1278,7 @@ def test_packed_sequences_unsorted_and_with_states():
     like_torch(make, draw(3, 4, 2), (draw(2, 3, 3), draw(2, 3, 3, seed=1)))
 
 
+@on_every_device
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_what_a_recurrent_layer_gives_may_be_changed_in_place(kind):
     module, x = getattr(nn, kind)(2, 3, dtype=gg.float64), gg.tensor(draw(5, 4, 2))
@@ -1284,6 +1303,7 @@ def test_second_gradients_of_a_sequence_whose_states_depend_on_each_other():
     assert gradgradcheck(run, inputs)
 
 
+@on_every_device
 def test_padding_and_packing():
     a, b, c = (gg.arange(3.0 * n).reshape(n, 3) for n in (2, 4, 1))
     padded = rnn_utils.pad_sequence([a, b, c], batch_first=True, padding_value=-1.0)
@@ -1300,13 +1320,16 @@ def test_padding_and_packing():
     assert packed.batch_sizes.tolist() == [3, 2, 1, 1]
     assert packed.sorted_indices.tolist() == [1, 0, 2]
     assert packed.to(gg.float64).data.dtype == gg.float64
-    assert packed.cpu() is packed
+    assert packed.batch_sizes.is_cpu
+    assert packed.to(packed.data.device) is packed
     again, lengths = rnn_utils.pad_packed_sequence(packed, batch_first=True, padding_value=-1.0, total_length=5)
+    assert lengths.is_cpu
     assert lengths.tolist() == [2, 4, 1]
     assert again.shape == (3, 5, 3)
     close(again[:, :4], padded)
 
 
+@on_every_device
 @pytest.mark.parametrize(
     ("action", "error"),
     [
@@ -1331,40 +1354,51 @@ def test_bad_sequences(action, error):
 # Layers on their own
 
 
+@on_every_device
 def test_dropout_only_while_training():
     for make in (nn.Dropout, nn.AlphaDropout):
         layer, x = make(0.5), gg.ones(1000)
         out = layer(x)
         assert 300 < (out == out.max()).sum().item() < 700
         assert layer.eval()(x).tolist() == x.tolist()
-    channels = nn.Dropout2d(0.5)(gg.ones(20, 10, 2, 2)).numpy().reshape(200, 4)
+    channels = host(nn.Dropout2d(0.5)(gg.ones(20, 10, 2, 2))).reshape(200, 4)
     assert set(map(tuple, channels.tolist())) == {(0.0,) * 4, (2.0,) * 4}
     with pytest.raises(ValueError, match="between 0 and 1"):
         nn.Dropout(1.5)
 
 
+@on_every_device
 def test_batch_norm_keeps_statistics():
     layer = nn.BatchNorm1d(3)
     x = gg.tensor(draw(50, 3) * [1, 2, 3] + [0, 1, 2], dtype=gg.float32)
     for _ in range(200):
         layer(x)
     assert layer.num_batches_tracked.item() == 200
-    close(layer.running_mean, x.numpy().mean(0), rtol=1e-4, atol=1e-4)
-    close(layer.running_var, x.numpy().var(0, ddof=1), rtol=1e-4)
+    close(layer.running_mean, host(x).mean(0), rtol=1e-4, atol=1e-4)
+    close(layer.running_var, host(x).var(0, ddof=1), rtol=1e-4)
     out = layer.eval()(x)
-    close(out.detach(), (x.numpy() - x.numpy().mean(0)) / np.sqrt(x.numpy().var(0, ddof=1) + 1e-5), 1e-3, 1e-3)
+    close(out.detach(), (host(x) - host(x).mean(0)) / np.sqrt(host(x).var(0, ddof=1) + 1e-5), 1e-3, 1e-3)
     assert layer.num_batches_tracked.item() == 200
     layer.reset_running_stats()
     assert layer.running_var.tolist() == [1.0] * 3
     assert layer.num_batches_tracked.item() == 0
 
 
+@pytest.mark.parametrize("cuda", ACCELERATED)
+def test_statistics_on_another_device_are_refused_and_stay_as_they_are(cuda):
+    mean, var = gg.zeros(3), gg.ones(3)
+    with pytest.raises(RuntimeError, match="same device"):
+        F.batch_norm(gg.randn(2, 3, device=cuda), mean, var, training=True)
+    assert mean.tolist() == [0.0] * 3
+
+
+@on_every_device
 def test_embedding_from_pretrained():
     table = gg.tensor(draw(4, 3))
     layer = nn.Embedding.from_pretrained(table)
     assert not layer.weight.requires_grad
     assert layer.weight._data is table._data
-    close(layer(gg.tensor([1, 3])), table.numpy()[[1, 3]])
+    close(layer(gg.tensor([1, 3])), host(table)[[1, 3]])
     assert nn.Embedding.from_pretrained(table, freeze=False, padding_idx=1).weight.requires_grad
     assert nn.Embedding(4, 2, padding_idx=1).weight[1].tolist() == [0.0, 0.0]
 
@@ -1432,8 +1466,9 @@ def test_former_reduction_arguments():
         nn.LSTM(2, 3, dropout=0.5)
 
 
+@on_every_device
 def test_square_subsequent_mask():
-    mask = nn.Transformer.generate_square_subsequent_mask(3).numpy()
+    mask = nn.Transformer.generate_square_subsequent_mask(3).tolist()
     assert (mask == np.where(np.triu(np.ones((3, 3)), 1) > 0, -np.inf, 0.0)).all()
 
 
@@ -1513,13 +1548,15 @@ def test_random_initialisers():
     assert p.is_leaf
 
 
+@on_every_device
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 2, 3), (6, 6)])
 def test_orthogonal(shape):
-    m = init.orthogonal_(gg.empty(*shape, dtype=gg.float64), gain=2).numpy().reshape(shape[0], -1)
+    m = init.orthogonal_(gg.empty(*shape, dtype=gg.float64), gain=2).cpu().numpy().reshape(shape[0], -1)
     product = m @ m.T if m.shape[0] <= m.shape[1] else m.T @ m
     close(product, 4 * np.eye(min(m.shape)))
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize(
     ("name", "shape", "args"),
@@ -1614,13 +1651,14 @@ def test_clip_grad_norm_edges():
         nn.utils.clip_grad_norm([p], 1.0)
 
 
+@on_every_device
 @needs_torch
 def test_clipping_is_pytorchs():
     ps = with_grads()[:-2]
     qs = [torch.nn.Parameter(torch.zeros(tuple(p.shape))) for p in ps]
     for value in (0.5, 0.2):
         for p, q in zip(ps, qs, strict=True):
-            q.grad = torch.tensor(p.grad.numpy().copy())
+            q.grad = torch.tensor(host(p.grad))
         a, b = nn.utils.clip_grad_norm_(ps, value), torch.nn.utils.clip_grad_norm_(qs, value)
         assert a.item() == pytest.approx(b.item(), rel=1e-6)
         close([p.grad for p in ps], [q.grad.numpy() for q in qs], 1e-6, 1e-8)
@@ -1629,6 +1667,7 @@ def test_clipping_is_pytorchs():
     close([p.grad for p in ps], [q.grad.numpy() for q in qs], 1e-6, 1e-8)
 
 
+@on_every_device
 def test_parameters_as_a_vector():
     net = Net()
     vector = nn.utils.parameters_to_vector(net.parameters())
@@ -1637,7 +1676,7 @@ def test_parameters_as_a_vector():
     before = [p._data for p in net.parameters()]
     nn.utils.vector_to_parameters(vector.detach() * 2, net.parameters())
     assert all(p._data is data for p, data in zip(net.parameters(), before, strict=True))
-    close(nn.utils.parameters_to_vector(net.parameters()), vector.detach().numpy() * 2)
+    close(nn.utils.parameters_to_vector(net.parameters()), host(vector) * 2)
     with pytest.raises(RuntimeError, match="elements"):
         nn.utils.vector_to_parameters(gg.ones(3), net.parameters())
     with pytest.raises(TypeError):

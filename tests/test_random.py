@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import ACCELERATED, close, needs_torch, torch
+from helpers import ACCELERATED, close, host, needs_torch, on_every_device, torch
 
 import gpugrad as gg
 from gpugrad.backend import kernels, random
@@ -327,6 +327,7 @@ def shape_and_dtype(t):
     return tuple(t.shape), t.dtype
 
 
+@on_every_device
 def test_tensors_of_random_numbers():
     assert shape_and_dtype(gg.rand(2, 3)) == ((2, 3), gg.float32)
     assert shape_and_dtype(gg.rand((2, 3), dtype=gg.float64)) == ((2, 3), gg.float64)
@@ -338,7 +339,7 @@ def test_tensors_of_random_numbers():
     like = gg.tensor([[1.0, 2.0]], dtype=gg.float64)
     assert shape_and_dtype(gg.rand_like(like)) == ((1, 2), gg.float64)
     assert shape_and_dtype(gg.randn_like(like, dtype=gg.float32)) == ((1, 2), gg.float32)
-    assert set(gg.randint_like(like, 3, 5).numpy().ravel()) <= {3.0, 4.0}
+    assert set(gg.randint_like(like, 3, 5).cpu().numpy().ravel()) <= {3.0, 4.0}
     assert gg.randn(2, requires_grad=True).requires_grad
 
 
@@ -357,10 +358,11 @@ def test_seeding_repeats_and_own_generators_are_apart():
     assert gg.initial_seed() == 5
 
 
+@on_every_device
 def test_normal_with_tensors():
     gg.manual_seed(1)
     mean, std = gg.tensor([[0.0], [100.0]]), gg.tensor([0.0, 1.0])
-    x = gg.normal(mean, std).numpy()
+    x = gg.normal(mean, std).cpu().numpy()
     assert x.shape == (2, 2)
     assert x[0, 0] == 0
     assert x[1, 0] == 100
@@ -371,23 +373,24 @@ def test_normal_with_tensors():
         gg.normal(mean, -std)
 
 
+@on_every_device
 def test_filling_in_place():
     gg.manual_seed(2)
     x = gg.tensor([0.0] * 4000)
     version = x._version
     assert x.uniform_(2, 3) is x
     assert x._version > version
-    assert 2 <= x.numpy().min() < x.numpy().max() < 3
-    assert abs(x.normal_(5, 0.1).numpy().mean() - 5) < 0.01
+    assert 2 <= x.cpu().numpy().min() < x.cpu().numpy().max() < 3
+    assert abs(x.normal_(5, 0.1).cpu().numpy().mean() - 5) < 0.01
     assert set(x.bernoulli_(0.25).tolist()) == {0.0, 1.0}
-    assert abs(x.numpy().mean() - 0.25) < 0.03
-    assert abs(x.exponential_(2.0).numpy().mean() - 0.5) < 0.05
+    assert abs(x.cpu().numpy().mean() - 0.25) < 0.03
+    assert abs(x.exponential_(2.0).cpu().numpy().mean() - 0.5) < 0.05
     assert set(x.random_(3).tolist()) == {0.0, 1.0, 2.0}
     assert set(x.random_(-1, 1).tolist()) == {-1.0, 0.0}
-    assert 2**23 < x.random_().numpy().max() <= 2**24
+    assert 2**23 < x.random_().cpu().numpy().max() <= 2**24
     bytes_ = gg.tensor([0] * 4000, dtype=gg.uint8).random_()
-    assert bytes_.numpy().min() == 0
-    assert bytes_.numpy().max() == 255
+    assert bytes_.cpu().numpy().min() == 0
+    assert bytes_.cpu().numpy().max() == 255
     row = gg.tensor([[1.0, 2.0], [3.0, 4.0]])
     row[0].uniform_()
     assert row[1].tolist() == [3.0, 4.0]
@@ -410,12 +413,13 @@ def test_filling_in_place_and_gradients():
     assert leaf.grad.tolist() == [0.0, 0.0]
 
 
+@on_every_device
 def test_bernoulli():
     gg.manual_seed(3)
     p = gg.tensor(np.tile([0.0, 0.3, 1.0], (4000, 1)))
     x = gg.bernoulli(p)
     assert x.dtype == gg.float64
-    np.testing.assert_allclose(x.numpy().mean(axis=0), [0, 0.3, 1], atol=0.03)
+    np.testing.assert_allclose(x.cpu().numpy().mean(axis=0), [0, 0.3, 1], atol=0.03)
     assert gg.bernoulli(gg.tensor([7, 7]), 1.0).tolist() == [1, 1]
     with pytest.raises(RuntimeError, match=r"\[0, 1\]"):
         gg.bernoulli(gg.tensor([1.5]))
@@ -423,6 +427,7 @@ def test_bernoulli():
         gg.bernoulli(gg.tensor([1]))
 
 
+@on_every_device
 @pytest.mark.parametrize("rows", [1, 2, 3000])
 def test_multinomial_with_replacement(rows):
     gg.manual_seed(4)
@@ -430,7 +435,7 @@ def test_multinomial_with_replacement(rows):
     samples = 60_000 // rows
     x = gg.multinomial(gg.tensor(np.tile(weights, (rows, 1))), samples, replacement=True)
     assert shape_and_dtype(x) == ((rows, samples), gg.int64)
-    found = np.bincount(x.numpy().ravel(), minlength=5) / x.numel()
+    found = np.bincount(x.cpu().numpy().ravel(), minlength=5) / x.numel()
     np.testing.assert_allclose(found, weights / 8, atol=0.01)
     assert found[1] == found[4] == 0
 
@@ -438,14 +443,15 @@ def test_multinomial_with_replacement(rows):
 @pytest.mark.parametrize("rows", [1, 2])
 def test_multinomial_never_draws_what_has_no_weight(rows, monkeypatch):
     monkeypatch.setattr(random, "uniform", lambda shape, *args: np.zeros(shape))
-    assert set(gg.multinomial(gg.tensor([[0.0, 1.0, 0.0]] * rows), 1).numpy().ravel()) == {1}
+    assert set(gg.multinomial(gg.tensor([[0.0, 1.0, 0.0]] * rows), 1).cpu().numpy().ravel()) == {1}
     monkeypatch.setattr(random, "uniform", lambda shape, *args: np.full(shape, 1 - 2.0**-53))
-    assert set(gg.multinomial(gg.tensor([[0.0, 0.3, 0.0]] * rows), 1).numpy().ravel()) == {1}
+    assert set(gg.multinomial(gg.tensor([[0.0, 0.3, 0.0]] * rows), 1).cpu().numpy().ravel()) == {1}
 
 
+@on_every_device
 def test_multinomial_without_replacement():
     gg.manual_seed(5)
-    x = gg.multinomial(gg.tensor(np.tile([3.0, 1.0, 0.0], (8000, 1))), 3).numpy()
+    x = gg.multinomial(gg.tensor(np.tile([3.0, 1.0, 0.0], (8000, 1))), 3).cpu().numpy()
     assert (np.sort(x, axis=1) == [0, 1, 2]).all()
     assert (x[:, 2] == 2).all()
     assert abs((x[:, 0] == 0).mean() - 0.75) < 0.02
@@ -510,6 +516,7 @@ def _definite(x):
     return x.unsqueeze(-1) * x.unsqueeze(-2) + x.unsqueeze(-1) ** 0 * x.new_tensor(np.diag([1.0, 2.0, 3.0]))
 
 
+@on_every_device
 @needs_torch
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_distributions_are_those_of_pytorch(name):
@@ -536,7 +543,7 @@ def test_distributions_are_those_of_pytorch(name):
             found.append(T.distributions.kl_divergence(d, make(T.distributions, T.tensor(parameters[::-1].copy()))))
         total = sum(t[t.isfinite()].sum() * (k + 1) for k, t in enumerate(found) if t.requires_grad)
         total.backward()
-        answers.append([t.detach().numpy() for t in (*found, x.grad)])
+        answers.append([t.detach().cpu().numpy() for t in (*found, x.grad)])
         assert d.sample((4, 5)).shape == (4, 5, *d.batch_shape, *d.event_shape)
         assert d.sample().dtype == (T.int64 if kind == "categorical" else T.float64)
         assert not d.sample().requires_grad
@@ -550,6 +557,7 @@ def test_distributions_are_those_of_pytorch(name):
     close(*answers, 1e-6, 1e-7)
 
 
+@on_every_device
 @needs_torch
 def test_divergences_between_distributions_of_two_kinds_are_those_of_pytorch():
     answers = []
@@ -562,7 +570,7 @@ def test_divergences_between_distributions_of_two_kinds_are_those_of_pytorch():
         pairs.append((D.Uniform(0 * x + 0.4, 0.5), uniform))
         found = [T.distributions.kl_divergence(p, q) for p, q in pairs]
         (found[0] + found[1]).sum().backward()
-        answers.append([t.detach().numpy() for t in (*found, x.grad)])
+        answers.append([t.detach().cpu().numpy() for t in (*found, x.grad)])
         with pytest.raises(NotImplementedError):
             D.kl_divergence(D.Binomial(4, x), D.Binomial(5, x))
     close(*answers, 1e-9, 1e-9)
@@ -588,6 +596,7 @@ def test_a_divergence_of_ones_own():
         D.register_kl(int, D.Normal)
 
 
+@on_every_device
 def test_draws_of_distributions_have_their_mean_and_variance():
     gg.manual_seed(0)
     D = gg.distributions
@@ -602,13 +611,13 @@ def test_draws_of_distributions_have_their_mean_and_variance():
         D.MultivariateNormal(gg.tensor([1.0, -1.0]), matrix),
     ):
         draws = d.sample((20_000,))
-        np.testing.assert_allclose(draws.mean(0), d.mean, atol=0.04)
-        np.testing.assert_allclose(draws.var(0), d.variance, atol=0.08)
-    np.testing.assert_allclose(np.cov(draws.numpy().T), matrix, atol=0.05)
+        close(draws.mean(0), d.mean, atol=0.04)
+        close(draws.var(0), d.variance, atol=0.08)
+    np.testing.assert_allclose(np.cov(host(draws).T), host(matrix), atol=0.05)
     assert (D.Multinomial(4, gg.tensor([[1.0, 2.0], [3.0, 0.0]])).sample((9,)).sum(-1) == 4).all()
     draws = D.Categorical(gg.tensor(PROBS)).sample((20_000,))
     for k, row in enumerate(PROBS / PROBS.sum(1, keepdims=True)):
-        np.testing.assert_allclose(np.bincount(draws[:, k], minlength=3) / 20_000, row, atol=0.015)
+        np.testing.assert_allclose(np.bincount(host(draws[:, k]), minlength=3) / 20_000, row, atol=0.015)
     assert D.Categorical(gg.ones(3)).sample((0, 2)).shape == (0, 2)
     assert D.Multinomial(0, gg.ones(3)).sample((2,)).tolist() == [[0.0] * 3] * 2
 
@@ -717,6 +726,7 @@ def test_distributions_that_cannot_be(expression):
     assert errors[0] == errors[1]
 
 
+@on_every_device
 def test_distributions_describe_themselves_and_can_leave_checks_out():
     D = gg.distributions
     assert repr(D.Normal(0.0, gg.ones(3))) == "Normal(loc: (3,), scale: (3,))"

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import close, host, needs_torch, to_torch, torch
+from helpers import ACCELERATED, close, host, needs_torch, to_torch, torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -198,18 +198,49 @@ def test_numpy_shares_memory():
         np.from_dlpack(leaf(2))
 
 
-def test_arrays_and_numbers_mix_with_tensors():
-    x, array = leaf(2, 3), values(2, 3, seed=1)
+def test_arrays_and_numbers_mix_with_tensors(device):
+    x, array = leaf(2, 3).to(device), values(2, 3, seed=1)
+    pairs = [(x, 2), (2, x), (x, 1.5), (x, np.float64(1.5)), (np.float64(1.5), x)]
+    if device == "cpu":
+        pairs += [(x, array), (array, x)]
     for combine in (operator.add, operator.sub, operator.mul, operator.truediv, operator.pow):
-        for a, b in ((x, array), (array, x), (x, 2), (2, x), (x, 1.5), (x, np.float64(1.5)), (np.float64(1.5), x)):
+        for a, b in pairs:
             out = combine(a, b)
             assert isinstance(out, gg.Tensor), (combine, type(a), type(b))
             assert out.requires_grad
+            assert out.device == x.device
             close(out, combine(host(a) if isinstance(a, gg.Tensor) else a, host(b) if isinstance(b, gg.Tensor) else b))
     with pytest.raises(TypeError):
         x + "text"
     with pytest.raises(TypeError):
         x * None
+
+
+@pytest.mark.parametrize("cuda", ACCELERATED)
+def test_arrays_are_on_the_cpu(cuda):
+    x, array = leaf(2, 2).to(cuda), values(2, 2, seed=1)
+    for combine in (operator.add, operator.pow, operator.matmul, lambda a, b: gg.cat([a, b])):
+        for a, b in ((x, array), (array, x)):
+            with pytest.raises(TypeError, match="a tensor on cuda:0 with an array on cpu"):
+                combine(a, b)
+
+
+def test_a_cpu_tensor_without_dimensions_mixes_with_tensors_anywhere(device):
+    weight, x = gg.tensor(2.0, requires_grad=True), gg.tensor([1.0, 3.0], device=device, requires_grad=True)
+    loss = ((weight * x + gg.tensor(1.0)) ** 2).sum()
+    assert loss.device == x.device
+    loss.backward(gg.tensor(1.0))
+    assert weight.grad.device == gg.device("cpu")
+    assert weight.grad.item() == 48
+    assert x.grad.tolist() == [12, 28]
+    total = gg.tensor(0.0)
+    if device != "cpu":
+        with pytest.raises(RuntimeError, match="same device"):
+            total += loss
+        with pytest.raises(RuntimeError, match="same device"):
+            x + gg.ones(1)
+        with pytest.raises(RuntimeError, match="same device"):
+            gg.ones(2) * x[0]
 
 
 def test_operators_leave_what_they_do_not_know_to_the_other_operand():
@@ -472,13 +503,18 @@ def test_indices_that_do_not_fit(index, error):
     close(x, np.ones((3, 4)))
 
 
-def test_values_that_do_not_fit_an_index():
-    x = gg.tensor(np.ones((3, 4)))
+def test_values_that_do_not_fit_an_index(device):
+    x = gg.ones(3, 4, device=device)
     with pytest.raises(RuntimeError, match=r"\(3, 4\).*\(5,\)"):
-        x[0] = gg.tensor(np.ones(5))
+        x[0] = gg.ones(5, device=device)
     x[0] = [1, 2, 3, 4]
-    x[1, :2] = np.array([7, 8])
-    x[x > 6] = 0
+    if device == "cpu":
+        x[1, :2] = np.array([7, 8])
+    else:
+        with pytest.raises(RuntimeError, match="same device"):
+            x[1, :2] = np.array([7, 8])
+        x[1, :2] = 7
+    x[x > 6] = gg.tensor(0)
     close(x, [[1, 2, 3, 4], [0, 0, 1, 1], [1, 1, 1, 1]])
 
 

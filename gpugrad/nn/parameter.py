@@ -70,6 +70,11 @@ class _Uninitialized(Tensor):
         )
 
     @property
+    def device(self) -> Any:
+        """Where the elements will be."""
+        return self._like.device
+
+    @property
     def shape(self) -> Any:
         """Not known yet.
 

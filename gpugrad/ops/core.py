@@ -32,7 +32,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..backend import beside, dtypes, lazy, module_of, overlapping, same_memory
+from ..backend import beside, device_of, dtypes, lazy, module_of, overlapping, same_memory
 from ..backend.quiet import hush, unhush
 from ..engine import Arithmetic, Node, Recomputed, check_same_device, copy, enable_grad, fit, modes, profiling, run
 
@@ -761,7 +761,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
         refresh_view(target)
     result = function(alias(target), *args, **kwargs)
     new, data = result._data, target._data
-    if data.__class__ is not ndarray:
+    if data.__class__ is not ndarray or new.__class__ is not ndarray:
+        check_same_device(name, (data, new))
         new, data = lazy.settled(new), memory_to_change(target)
     if new.shape != data.shape:
         raise RuntimeError(f"{name}: output with shape {data.shape} doesn't match the broadcast shape {new.shape}")
@@ -876,6 +877,11 @@ def wrap_operand(name: str, value: Any, like: Any = None) -> Any:
     if isinstance(value, ndarray) or hasattr(value, "__cuda_array_interface__"):
         if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
             raise TypeError(f"{name}(): can't use an array of dtype {value.dtype}; expected numbers or booleans")
+        if like is not None and (like._data.__class__ is ndarray) != isinstance(value, ndarray):
+            raise TypeError(
+                f"{name}(): can't mix a tensor on {like.device} with an array on {device_of(value)}; "
+                "make it a tensor there, with gg.tensor(array, device=...)"
+            )
         return Tensor._wrap(value)
     raise TypeError(f"{name}(): expected a Tensor, an array or a number, but got {type(value).__name__}")
 

@@ -1099,7 +1099,8 @@ def fill_(input: Any, value: Any) -> Any:
     if modes.grad and (input._needs_grad or getattr(value, "_needs_grad", False)):
         return core.inplace("fill_", fill, input, value)
     core.check_inplace("fill_", input, False)
-    value = lazy.settled(value._data) if isinstance(value, core.Tensor) else value
+    if isinstance(value, core.Tensor):
+        value = lazy.settled(value._data) if value.device == input.device else value.item()
     core.memory_to_change(input)[...] = value
     input._bump()
     return input
@@ -1186,7 +1187,7 @@ def _addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any
 )
 def heaviside(xp, input, values, /):
     """0 below 0, 1 above and ``values`` at 0."""
-    return xp.where(input == 0, values, input > 0)
+    return xp.where(input == 0, values, (input > 0).astype(input.dtype))
 
 
 heaviside.rules(input=zero, values=lambda F, g, input: F.keep(g, input == 0))

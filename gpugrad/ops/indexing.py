@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import copy_to_host, dtypes, fused, lazy, module_of, to_numpy
+from ..backend import copy_to_host, dtypes, fused, lazy, module_of, to_numpy, transfer
 from ..engine import modes, no_grad
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, check_inplace, normalize_dim, op, public, rebase, record, refresh_view
@@ -637,7 +637,9 @@ def _setitem(input: Any, index: Any, value: Any) -> None:
         RuntimeError: the value does not broadcast to the part, or the tensor may not be changed in place.
     """
     basic, advanced = parse_index(input, index)
-    (source,) = as_tensors("setitem", (np.asarray(value) if isinstance(value, list | tuple) else value,))
+    if isinstance(value, list | tuple):
+        value = core.Tensor._wrap(transfer(np.asarray(value), input.device))
+    (source,) = as_tensors("setitem", (value,))
     if source._data.ndim or source.is_cuda:
         core.check_same_device("setitem", [input._data, source._data])
     elif type(source._data) is not type(input._data):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..backend import dtypes, lazy, module_of
+from ..backend import dtypes, graph, lazy, module_of
 from ..backend.quiet import hush, unhush
 from ..engine import modes, profiling
 from . import core
@@ -87,6 +88,15 @@ class Elementwise(Op):
         ]
         return tuple(narrow) if self.aux else narrow[0]
 
+    def _compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
+        if xp is not np and isinstance(args[0], core._NUMBERS):
+            arrays = [
+                a for k, a in enumerate(args[: self.arity]) if hasattr(a, "dtype") and self.inputs[k] not in self.masks
+            ]
+            dtype = dtypes.result_type((dtypes.of_scalar(args[0]), 0), (arrays[0].dtype, 2))
+            args = (xp.full((), args[0], dtype), *args[1:])  # forwards ask their input for its dtype
+        return super()._compute(args, xp, recording)
+
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         names = self.inputs + self.params
         values = dict(zip(names, args, strict=False))
@@ -122,17 +132,21 @@ class Elementwise(Op):
             )
         recorder = profiling.recorder
         event = None if recorder is None else recorder.begin(self.name, "forward", args[: self.arity])
+        operands: Sequence[Any] = args[: self.arity]
         params = args[self.arity :]
-        numbers = _numbers_for_a_device(args[: self.arity])
-        if numbers:
-            # They stay on the host: a copy to the device takes longer than the op.
-            tensors = list(
-                as_tensors(self.name, [None if k in numbers else a for k, a in enumerate(args[: self.arity])])
-            )
-            for k, value in numbers.items():
-                tensors[k] = wrap_operand(self.name, value)
-        else:
-            tensors = list(as_tensors(self.name, args[: self.arity]))
+        numbers: dict[int, Any] = {}
+        like, others = None, []
+        for k, value in enumerate(operands):
+            if isinstance(value, core.Tensor) and value._data.__class__ is not ndarray:
+                like = value
+            elif value is not None:
+                others.append(k)
+        if like is not None and others:
+            operands, numbers = self._with_numbers_on_the_host(operands, others, like)
+        tensors = list(as_tensors(self.name, [None if k in numbers else a for k, a in enumerate(operands)]))
+        for k, value in numbers.items():
+            given = operands[k]
+            tensors[k] = given if isinstance(given, core.Tensor) else wrap_operand(self.name, value)
         dtype = self.working_dtype([t for t in tensors if t is not None])
         arrays: list[Any] = []
         wanted = tuple(t is not None and t._needs_grad for t in tensors)
@@ -142,7 +156,10 @@ class Elementwise(Op):
             for k, (name, t) in enumerate(zip(self.inputs, tensors, strict=True)):
                 a: Any = None if t is None else t._data
                 if k in numbers:
-                    a = a.astype(dtype).item() if dtype is not None and not dtypes.is_floating(dtype) else numbers[k]
+                    whole = dtype is not None and not dtypes.is_floating(dtype)
+                    a = a.astype(dtype).item() if whole else numbers[k]
+                    if not self.differentiable and a.__class__ is float and dtype is not None:
+                        a = float(dtype.type(a))  # what is compared is of one precision
                 elif a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:
                     a = a.astype(dtype) if a.__class__ is ndarray else lazy.cast(a, dtype)
                 arrays.append(a)
@@ -164,6 +181,43 @@ class Elementwise(Op):
             event.finish((out,))
         return out
 
+    def _with_numbers_on_the_host(
+        self, operands: Sequence[Any], others: list[int], like: Any
+    ) -> tuple[Sequence[Any], dict[int, Any]]:
+        """What may stay on the host beside tensors on a device: to copy it takes longer than the op.
+
+        Args:
+            others: the positions of what is not on the device of ``like``.
+
+        Returns:
+            The operands; of those that are numbers, or CPU tensors without dimensions, the values by position. Such
+            tensors mix with tensors on any device; those that must be on it are moved.
+        """
+        operands = list(operands)
+        numbers: dict[int, Any] = {}
+        for k in others:
+            value = operands[k]
+            if self.inputs[k] in self.masks:
+                continue
+            if isinstance(value, np.generic):
+                value = value.item()
+            elif isinstance(value, core.Tensor) and not value._data.ndim:
+                if value._needs_grad and modes.grad and self.differentiable:
+                    operands[k] = value.to(like.device)
+                else:
+                    tensor, value = value, value.item()
+                    if (recording := graph.current()) is not None:
+                        # It has the number, and is of no use when the tensor has another.
+                        recording.guards.append(functools.partial(_holds, tensor, value))
+            if isinstance(value, core._NUMBERS):
+                numbers[k] = value
+        if self.masks and numbers and all(k in numbers or name in self.masks for k, name in enumerate(self.inputs)):
+            first = next(iter(numbers))  # has the result's dtype
+            del numbers[first]
+            if isinstance(operands[first], core.Tensor):
+                operands[first] = operands[first].to(like.device)
+        return operands, numbers
+
     def general_operator(self, args: tuple[Any, ...]) -> Any:
         """As ``general``; NotImplemented, so that Python asks the other operand, when that is nothing known here."""
         return self.general(args) if is_operand(args[1]) else NotImplemented
@@ -181,11 +235,9 @@ class Elementwise(Op):
         return dtype
 
 
-def _numbers_for_a_device(args: tuple[Any, ...]) -> dict[int, Any]:
-    """The plain numbers among operands, by position, when the others are tensors on a device."""
-    if not any(isinstance(a, core.Tensor) and a._data.__class__ is not ndarray for a in args):
-        return {}
-    return {k: a for k, a in enumerate(args) if isinstance(a, core._NUMBERS)}
+def _holds(t: Any, number: Any) -> bool:
+    found = t.item()
+    return found == number or (found != found and number != number)
 
 
 def ranked(t: Any) -> tuple[np.dtype, int]:

@@ -224,6 +224,7 @@ def _check_channels(name: str, input: Tensor, channels: int, **parameters: Tenso
     for label, t in parameters.items():
         if t is not None and tuple(t.shape) != (channels,):
             raise RuntimeError(f"{name}: {label} should contain {channels} elements not {t._data.size}")
+    core.check_same_device(name, [t._data for t in (input, *parameters.values()) if t is not None])
     _check_dtypes(name, input, *parameters.values())
 
 

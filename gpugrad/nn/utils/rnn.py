@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...backend import CPU
 from ...creation import full
 from ...creation import tensor as make_tensor
 from ...ops import FUNCTIONS
@@ -103,7 +104,10 @@ def pack_padded_sequence(
     places = make_tensor(_places(counts, steps), device=input.device)
     sizes = (counts > np.arange(counts.max())[:, None]).sum(axis=1)
     return PackedSequence(
-        input.reshape(steps * batch, *input.shape[2:])[places], make_tensor(sizes), sorted_indices, unsorted_indices
+        input.reshape(steps * batch, *input.shape[2:])[places],
+        make_tensor(sizes, device=CPU),
+        sorted_indices,
+        unsorted_indices,
     )
 
 
@@ -135,7 +139,7 @@ def pad_packed_sequence(
     if sequence.unsorted_indices is not None:
         padded = padded[:, sequence.unsorted_indices]
         counts = counts[sequence.unsorted_indices.cpu().numpy()]
-    return padded.transpose(0, 1) if batch_first else padded, make_tensor(counts)
+    return padded.transpose(0, 1) if batch_first else padded, make_tensor(counts, device=CPU)
 
 
 def pad_sequence(
