@@ -24,6 +24,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -44,14 +45,10 @@ def compiled(name, source, *flags):
     key = hashlib.sha256("\0".join([source, version, *flags]).encode()).hexdigest()[:32]
     library = CACHE / f"{name}-{key}.so"
     if not library.exists():
-        made = CACHE / f"{key}.{os.getpid()}"
-        code = made.with_suffix(".cpp")
-        code.write_text(source)
-        result = subprocess.run([path, *flags, "-shared", str(code), "-o", str(made)], capture_output=True, text=True)
-        code.unlink()
-        if result.returncode:
-            raise compiler.CompileException(f"{path} does not compile {name}:\n{result.stderr[:4000]}")
-        os.replace(made, library)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            code = Path(scratch, "code.cpp")
+            code.write_text(source)
+            compiler._run([path, *flags, "-shared"], library, code)
     return library
 
 
@@ -175,9 +172,7 @@ def _parsed_prelude(flags):
     parsed = CACHE / hashlib.sha256("\0".join(flags).encode() + headers).hexdigest()[:32] / "prelude.h.gch"
     if not parsed.exists():
         parsed.parent.mkdir(exist_ok=True)
-        made = parsed.with_name(str(os.getpid()))
-        subprocess.run([path, *flags, "-x", "c++-header", str(HERE / "prelude.h"), "-o", str(made)], check=True)
-        os.replace(made, parsed)
+        compiler._run([path, *flags, "-x", "c++-header"], parsed, HERE / "prelude.h")
     return parsed.parent
 
 
