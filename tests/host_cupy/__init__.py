@@ -162,11 +162,12 @@ def compiled_for_cupy(source, options, names):
     code = compiler.translate(text.replace('extern "C" {', "inline namespace exported {"), names)
     # What its headers declare is in no namespace.
     code = code.replace('#include "cuda_sim.h"\nnamespace {', '#include "prelude.h"').replace("}  // namespace\n", "")
-    return compiled("kernel", code, *flags[:-3], f"-I{parsed_prelude(flags)}", *flags[-3:], f"-I{HERE}")
+    return compiled("kernel", code, *flags[:-3], f"-I{parsed_prelude(tuple(flags))}", *flags[-3:], f"-I{HERE}")
 
 
 @functools.cache
-def _parsed_prelude(flags):
+def parsed_prelude(flags):
+    """The folder of prelude.h as GCC keeps it once parsed, which takes most of the time of a kernel."""
     path, _ = compiler.compiler()
     headers = b"".join(file.read_bytes() for file in (HERE / "prelude.h", *sorted(compiler.INCLUDE.glob("*.h"))))
     parsed = CACHE / hashlib.sha256("\0".join(flags).encode() + headers).hexdigest()[:32] / "prelude.h.gch"
@@ -174,11 +175,6 @@ def _parsed_prelude(flags):
         parsed.parent.mkdir(exist_ok=True)
         compiler._run([path, *flags, "-x", "c++-header"], parsed, HERE / "prelude.h")
     return parsed.parent
-
-
-def parsed_prelude(flags):
-    """The folder of prelude.h as GCC keeps it once parsed, which takes most of the time of a kernel."""
-    return _parsed_prelude(tuple(flags))
 
 
 def pytest_collection_modifyitems(items):
