@@ -630,6 +630,21 @@ def test_what_cublaslt_does_not_support_is_left_to_cupy(epilogue, monkeypatch):
     close(out, np.maximum(expected + np.arange(5), 0) if epilogue else expected)
 
 
+def test_nothing_is_written_into_a_dimension_without_elements():
+    # CuPy would divide by its size.
+    x, index = gg.zeros(0, 4, device="cuda"), gg.tensor([0, 2], device="cuda")
+    changes = [
+        lambda: x.__setitem__(index, 1.0),
+        lambda: (x.clone().requires_grad_() * 1).__setitem__(index, gg.ones(4, device="cuda")),
+        lambda: x.index_put_((index,), gg.ones(4, device="cuda")),
+        lambda: x.put_(index, gg.ones(2, device="cuda")),
+        lambda: x.scatter_(0, gg.tensor([[0, 0]], device="cuda"), 1.0),
+    ]
+    for change in changes:
+        with pytest.raises((IndexError, RuntimeError), match="size 0"):
+            change()
+
+
 def test_plans_are_made_once():
     a = xp.ones((32, 48), np.float32)
     gemm.matmul(a, a.T)

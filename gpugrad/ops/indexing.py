@@ -733,7 +733,7 @@ def _check_range(name: str, index: Any, size: int, dim: int, error: type[Excepti
         return
     # As unsigned numbers, negative ones are the largest.
     if not size or index.view(np.dtype(f"u{index.dtype.itemsize}")).max() >= size:
-        wrong = index[(index < 0) | (index >= size)].flat[0]
+        wrong = index[(index < 0) | (index >= size)][0]
         raise error(f"{name}(): index {wrong} is out of bounds for dimension {dim} with size {size}")
 
 
