@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .core import public
 from .elementwise import blockwise, fill_in_blocks, select
 from .pointwise import elementwise, unary
 
@@ -105,6 +106,32 @@ _NORMAL = (
 # The tanh form of the Gaussian error linear unit (Hendrycks and Gimpel, 2016): its inner function is
 # _OUTER * (x + _CUBIC * x^3), and (1 + tanh(y)) / 2 is 1 / (1 + exp(-2 y)).
 _OUTER, _CUBIC = math.sqrt(2 / math.pi), 0.044715
+
+
+@elementwise(samples=unary(-0.95, 0.95), promotes="float", tests={"rtol32": 1e-5})
+@blockwise
+def erfinv(xp, input, /):
+    """The number whose error function each element is; infinite at 1 and -1, NaN beyond."""
+    # Winitzki's approximation (2008), 2e-3 off at most, and Halley's method, which triples the digits in each step.
+    y = xp.abs(input.astype(np.float64))
+    log = xp.log1p(-y * y)
+    half = 2 / (math.pi * 0.147) + log / 2
+    x = xp.sqrt(xp.sqrt(half * half - log / 0.147) - half)
+    for _ in range(3):
+        excess = xp.where(y < 0.5, _erf(xp, x) - y, (1 - y) - _erfc(xp, x))
+        step = excess * xp.exp(x * x) * (math.sqrt(math.pi) / 2)
+        x -= step / (1 + x * step)
+    return (xp.sign(input) * xp.where(y == 1, math.inf, x)).astype(input.dtype)
+
+
+erfinv.rules(input=blockwise(lambda F, g, out: g * (F.exp(out * out) * (math.sqrt(math.pi) / 2))))
+
+
+@public()
+def logit(input: Any, eps: float | None = None) -> Any:
+    """``log(input / (1 - input))``, of numbers kept ``eps`` away from 0 and 1 if it is given."""
+    inner = input if eps is None else input.clamp(eps, 1 - eps)
+    return (inner / (1 - inner)).log()
 
 
 def _logistic(xp: Any, out: Any, x: Any, square: Any, coefficients: Sequence[float]) -> None:
