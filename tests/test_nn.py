@@ -1704,3 +1704,16 @@ def test_gelu_in_float32_keeps_its_digits():
     wide = F.gelu(gg.tensor([-np.inf, -1e30, 0.0, 1e30, np.inf, np.nan], dtype=gg.float32)).numpy()
     assert np.isnan(wide[[0, 5]]).all()
     assert wide[1:5].tolist() == [0, 0, np.float32(1e30), np.inf]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_a_convolution_can_be_given_another_weight(mode):
+    class Standardised(nn.Conv2d):
+        def forward(self, input):
+            return self._conv_forward(input, self.weight - self.weight.mean(), None)
+
+    layer, plain = (kind(2, 3, 3, padding=1, padding_mode=mode, bias=False) for kind in (Standardised, nn.Conv2d))
+    with gg.no_grad():
+        plain.weight.copy_(layer.weight - layer.weight.mean())
+    x = gg.randn(1, 2, 5, 5)
+    close(layer(x).detach(), plain(x).detach().numpy())
