@@ -1104,8 +1104,17 @@ def test_a_dropout_that_is_watched_gives_what_it_gives_by_itself():
 def update(kind, arrays, state, numbers, group):
     params, gradients = arrays
     first, second, third = state
-    decay = group["weight_decay"]
-    if kind is algorithms.SGD:
+    decay = group.get("weight_decay", 0.0)
+    if kind is algorithms.Adamax:
+        optim.adamax(params, gradients, first, second, numbers, group["betas"], group["eps"], decay)
+    elif kind is algorithms.NAdam:
+        decay = 0.0 if group["decoupled_weight_decay"] else decay
+        optim.nadam(params, gradients, first, second, numbers, group["betas"], group["eps"], decay)
+    elif kind is algorithms.Rprop:
+        optim.rprop(params, gradients, first, second, numbers, group["etas"], group["step_sizes"])
+    elif kind is algorithms.ASGD:
+        optim.asgd(params, gradients, first, numbers, group["lambd"], decay)
+    elif kind is algorithms.SGD:
         momentum = group["momentum"]
         optim.sgd(params, gradients, first if momentum else None, numbers, momentum, decay, group["nesterov"])
     elif kind is algorithms.RMSprop:
@@ -1140,6 +1149,11 @@ OPTIMIZERS = [
     (algorithms.RAdam, {"weight_decay": 0.1, "maximize": True}),
     (algorithms.RAdam, {"betas": (0.5, 0.6), "weight_decay": 0.1, "decoupled_weight_decay": True}),
     (algorithms.RAdam, {"betas": (0.5, 0.9)}),
+    (algorithms.Adamax, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.NAdam, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.NAdam, {"betas": (0.5, 0.9), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (algorithms.Rprop, {"maximize": True}),
+    (algorithms.ASGD, {"weight_decay": 0.1, "lambd": 0.1, "t0": 3}),
 ]
 
 
@@ -1150,6 +1164,7 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
     sizes = ((1, False), (4099, False), (640, True)) if dtype == np.float32 else ((4099, False),)
     param = gg.tensor(np.zeros(1), requires_grad=True)
     group = kind([param], lr=0.01, **options).param_groups[0]
+    scalars = kind([param], lr=0.01, **options)._scalars(group)
     decoupled = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
     fixed = {"momentum": group.get("momentum", 0.0), "dampening": group.get("dampening", 0.0)}
     fixed |= {"betas": group.get("betas", (0.0, 0.0)), "decoupled_decay": decoupled, "maximize": group["maximize"]}
@@ -1164,10 +1179,17 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
         numbers, step, lr = optim.numbers(), xp.zeros(()), xp.asarray(0.01)
         found_inf = xp.zeros((), np.float32)
         control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf}
+        kept = [xp.full(1, value, np.float32) for value in scalars.values()]
+        if kind is algorithms.Rprop:
+            state[1][...] = 0.01
         first, second, *others = gradients(size)
         for k, g in enumerate([first, second, np.full(size, np.inf), *others]):
             found_inf[...] = k == 2
             optim.prepare(numbers, step, lr, **fixed, **control)
+            if kind is algorithms.NAdam:
+                optim.nadam_numbers(numbers, step, *kept, group["betas"][0], group["momentum_decay"])
+            elif kind is algorithms.ASGD:
+                optim.asgd_numbers(numbers, step, *kept, group["lambd"], group["alpha"], group["t0"])
             update(kind, (params, [(on_device(g.astype(dtype)), 0)]), state, numbers, group)
         return params, step
 

@@ -3,6 +3,7 @@
 from . import (
     activation,
     conv,
+    ctc,
     dropout,
     einsum,
     elementwise,
@@ -28,6 +29,7 @@ __all__ = [
     "REGISTRY",
     "activation",
     "conv",
+    "ctc",
     "dropout",
     "einsum",
     "elementwise",

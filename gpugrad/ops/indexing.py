@@ -348,11 +348,18 @@ index_sum.rules(input=lambda F, g, index, dim: F.index_select(g, index, dim))
 
 
 @op(
-    samples=lambda t: [(t(5, 3), t.ints(2, 4), None), (t(5, 3), t.ints(6, high=2), 2)],
-    torch=lambda torch, weight, index, padding: torch.nn.functional.embedding(index, weight, padding),
+    samples=lambda t: [
+        (t(5, 3), t.ints(2, 4), None, False),
+        (t(5, 3), t.ints(6, high=2), 2, False),
+        (t(5, 3), t.ints(6, high=3), 1, True),
+    ],
+    torch=lambda torch, weight, index, padding, by_frequency: torch.nn.functional.embedding(
+        index, weight, padding, scale_grad_by_freq=by_frequency
+    ),
+    tests={"not_the_derivative": (2,)},
 )
-def embedding(xp, weight, index, /, padding_idx):
-    """Rows of ``weight``; that of ``padding_idx`` gets no gradient.
+def embedding(xp, weight, index, /, padding_idx, by_frequency):
+    """Rows of ``weight``; that of ``padding_idx`` gets no gradient, or each its own divided by how often it was used.
 
     Raises:
         IndexError: an index is negative or too large.
@@ -362,29 +369,48 @@ def embedding(xp, weight, index, /, padding_idx):
 
 
 @embedding.kernel
-def _embedding_kernel(weight: Any, index: Any, padding_idx: int | None) -> Any:
+def _embedding_kernel(weight: Any, index: Any, padding_idx: int | None, by_frequency: bool) -> Any:
     return fused.indexing.take_rows(weight, index, 0, (f"embedding(): {_outside(0)}", IndexError))
 
 
 embedding.rules(
-    weight=lambda F, g, weight_shape, index, padding_idx: F.embedding_sum(g, index, weight_shape[0], padding_idx)
+    weight=lambda F, g, weight_shape, index, padding_idx, by_frequency: F.embedding_sum(
+        g, index, weight_shape[0], padding_idx, by_frequency
+    )
 )
 
 
-@op(samples=lambda t: [(t(2, 4, 3), t.ints(2, 4), 5, None), (t(6, 3), t.ints(6, low=1, high=3), 4, 2)], torch=None)
-def embedding_sum(xp, input, index, /, count, padding_idx):
+def _uses(xp: Any, index: Any, count: int, dtype: Any) -> Any:
+    """How often each of ``count`` rows stands in ``index``, and 1 for those that do not, as a column."""
+    return xp.maximum(sum_rows.on_arrays(xp.ones((index.size, 1), dtype), index.reshape(-1), count), 1)
+
+
+@op(
+    samples=lambda t: [
+        (t(2, 4, 3), t.ints(2, 4), 5, None, False),
+        (t(6, 3), t.ints(6, low=1, high=3), 4, 2, False),
+        (t(6, 3), t.ints(6, high=3), 4, 1, True),
+    ],
+    torch=None,
+)
+def embedding_sum(xp, input, index, /, count, padding_idx, by_frequency):
     """Zeros of ``count`` rows with rows added at ``index``, except at ``padding_idx``: the gradient of embedding."""
     out = sum_rows.on_arrays(input.reshape(index.size, input.shape[-1]), index.reshape(-1), count)
+    if by_frequency:
+        out /= _uses(xp, index, count, out.dtype)
     if padding_idx is not None:
         out[padding_idx] = 0
     return out
 
 
 @embedding_sum.joint_rule
-def _embedding_sum_rule(F, g, wanted, index, padding_idx):
+def _embedding_sum_rule(F, g, wanted, index, padding_idx, by_frequency):
     if padding_idx is not None:
         g = F.index_put(g, zeros_like_gradient(F, g, ()), (padding_idx,))
-    return F.embedding(g, index, None), None
+    if by_frequency:
+        places = F.array(index)
+        g = g / F.constant(_uses(module_of(places), places, g.shape[0], g.dtype))
+    return F.embedding(g, index, None, False), None
 
 
 def _positions(xp: Any, index: Any, shape: tuple[int, ...], dim: int) -> Any:
