@@ -247,7 +247,7 @@ class _Simplex(Constraint):
         return (value >= 0).all(-1) & ((value.sum(-1) - 1).abs() < 1e-6)
 
 
-class _Multinomial(_Bounded):
+class _Multinomial(Constraint):
     is_discrete = True
     event_dim = 1
 

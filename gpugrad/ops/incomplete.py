@@ -84,7 +84,7 @@ gamma_path.rules(input=lambda F, g, input, out: g * _path_slope(F, input, out))
 
 def _shares(xp: Any, a: Any, x: Any) -> tuple[Any, Any]:
     """The probabilities from below and from above x, in float64; of the first or the second the other is the rest."""
-    a, x = xp.broadcast_arrays(a.astype(np.float64), xp.minimum(x.astype(np.float64), 1e300))
+    a, x = a.astype(np.float64), xp.minimum(x.astype(np.float64), 1e300)
     a = xp.where(a < 0, np.nan, a)
     small, raised = _raised(raw, a)
     log_x = xp.log(x)
