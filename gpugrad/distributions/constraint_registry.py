@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def _both(*kinds: Any) -> Callable[..., Any]:
     def register(factory: Callable[[ConstraintRegistry, Any], Any]) -> Any:
         for registry in (biject_to, transform_to):
             for kind in kinds:
-                registry.register(kind, lambda constraint, registry=registry: factory(registry, constraint))
+                registry.register(kind, functools.partial(factory, registry))
         return factory
 
     return register

@@ -8,7 +8,6 @@ from typing import Any
 from .. import linalg
 from ..creation import finfo, full
 from ..ops import FUNCTIONS
-from ..tensor import Tensor
 
 __all__ = [
     "Constraint",
@@ -57,7 +56,7 @@ class Constraint:
     is_discrete: Any = False
     event_dim: Any = 0
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         """Which values are allowed, a tensor of bool without the last ``event_dim`` dimensions."""
         raise NotImplementedError(f"{type(self).__name__} does not implement check")
 
@@ -128,7 +127,7 @@ class _IndependentConstraint(Constraint):
     def event_dim(self) -> Any:
         return self.base_constraint.event_dim + self.reinterpreted_batch_ndims
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         found = self.base_constraint.check(value)
         if found.ndim < self.reinterpreted_batch_ndims:
             raise ValueError(f"Expected value.dim() >= {self.event_dim} but got {value.ndim}")
@@ -152,7 +151,7 @@ class MixtureSameFamilyConstraint(Constraint):
     def event_dim(self) -> Any:
         return self.base_constraint.event_dim
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         if value.ndim < self.event_dim:
             raise ValueError(f"Expected value.dim() >= {self.event_dim} but got {value.ndim}")
         found = self.base_constraint.check(value.unsqueeze(-1 - self.event_dim))
@@ -166,7 +165,7 @@ class MixtureSameFamilyConstraint(Constraint):
 class _Boolean(Constraint):
     is_discrete = True
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value == 0) | (value == 1)
 
 
@@ -174,7 +173,7 @@ class _OneHot(Constraint):
     is_discrete = True
     event_dim = 1
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return boolean.check(value).all(-1) & (value.sum(-1) == 1)
 
 
@@ -184,7 +183,7 @@ class _IntegerInterval(_Bounded):
     def __init__(self, lower_bound: Any, upper_bound: Any):
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value % 1 == 0) & (value >= self.lower_bound) & (value <= self.upper_bound)
 
 
@@ -194,12 +193,12 @@ class _IntegerGreaterThan(_Bounded):
     def __init__(self, lower_bound: Any):
         self.lower_bound = lower_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value % 1 == 0) & (value >= self.lower_bound)
 
 
 class _Real(Constraint):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return value == value
 
 
@@ -207,7 +206,7 @@ class _GreaterThan(_Bounded):
     def __init__(self, lower_bound: Any):
         self.lower_bound = lower_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return value > self.lower_bound
 
 
@@ -215,7 +214,7 @@ class _GreaterThanEq(_Bounded):
     def __init__(self, lower_bound: Any):
         self.lower_bound = lower_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return value >= self.lower_bound
 
 
@@ -223,7 +222,7 @@ class _LessThan(_Bounded):
     def __init__(self, upper_bound: Any):
         self.upper_bound = upper_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return value < self.upper_bound
 
 
@@ -231,19 +230,19 @@ class _Interval(_Bounded):
     def __init__(self, lower_bound: Any, upper_bound: Any):
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value >= self.lower_bound) & (value <= self.upper_bound)
 
 
 class _HalfOpenInterval(_Interval):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value >= self.lower_bound) & (value < self.upper_bound)
 
 
 class _Simplex(Constraint):
     event_dim = 1
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value >= 0).all(-1) & ((value.sum(-1) - 1).abs() < 1e-6)
 
 
@@ -254,24 +253,24 @@ class _Multinomial(Constraint):
     def __init__(self, upper_bound: Any):
         self.upper_bound = upper_bound
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value >= 0).all(-1) & (value.sum(-1) <= self.upper_bound)
 
 
 class _LowerTriangular(Constraint):
     event_dim = 2
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return (value.tril() == value).all(-1).all(-1)
 
 
 class _LowerCholesky(_LowerTriangular):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return super().check(value) & (value.diagonal(dim1=-2, dim2=-1) > 0).all(-1)
 
 
 class _CorrCholesky(_LowerCholesky):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         allowed = finfo(value.dtype).eps * value.shape[-1] * 10
         length = value.detach().square().sum(-1).sqrt()
         return super().check(value) & ((length - 1).abs() <= allowed).all(-1)
@@ -280,19 +279,19 @@ class _CorrCholesky(_LowerCholesky):
 class _Square(Constraint):
     event_dim = 2
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         return full(value.shape[:-2], value.shape[-2] == value.shape[-1], dtype="bool", device=value.device)
 
 
 class _Symmetric(_Square):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         if value.shape[-2] != value.shape[-1]:
             return super().check(value)
         return FUNCTIONS["isclose"](value, value.mT, atol=1e-6).all(-2).all(-1)
 
 
 class _PositiveSemidefinite(_Symmetric):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         symmetric = super().check(value)
         if not bool(symmetric.all()):
             return symmetric
@@ -300,7 +299,7 @@ class _PositiveSemidefinite(_Symmetric):
 
 
 class _PositiveDefinite(_Symmetric):
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         symmetric = super().check(value)
         if not bool(symmetric.all()):
             return symmetric
@@ -337,7 +336,7 @@ class _Cat(_Joint):
         if len(self.lengths) != len(self.cseq):
             raise AssertionError(f"lengths ({len(self.lengths)}) must match cseq ({len(self.cseq)})")
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         parts = FUNCTIONS["split"](value, self.lengths, self.dim)
         return _CAT([c.check(part) for c, part in zip(self.cseq, parts, strict=True)], self.dim)
 
@@ -350,7 +349,7 @@ class _Stack(_Joint):
         most = super().event_dim
         return most + 1 if self.dim + most < 0 else most
 
-    def check(self, value: Tensor) -> Tensor:
+    def check(self, value: Any) -> Any:
         parts = FUNCTIONS["unbind"](value, self.dim)
         return _STACK([c.check(part) for c, part in zip(self.cseq, parts, strict=True)], self.dim)
 

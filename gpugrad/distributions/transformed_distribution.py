@@ -42,7 +42,7 @@ class TransformedDistribution(Distribution):
             base_distribution = base_distribution.expand(expanded[: len(expanded) - event_dim])
         if needed > event_dim:
             base_distribution = Independent(base_distribution, needed - event_dim)
-        self.base_dist = base_distribution
+        self.base_dist: Any = base_distribution
         cut = len(image) - max(transform.codomain.event_dim, event_dim + transform.codomain.event_dim - needed)
         super().__init__(image[:cut], image[cut:], validate_args)
 
