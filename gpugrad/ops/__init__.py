@@ -3,6 +3,7 @@
 from . import (
     activation,
     conv,
+    distance,
     dropout,
     einsum,
     elementwise,
@@ -28,6 +29,7 @@ __all__ = [
     "REGISTRY",
     "activation",
     "conv",
+    "distance",
     "dropout",
     "einsum",
     "elementwise",
