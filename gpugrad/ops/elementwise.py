@@ -507,7 +507,7 @@ def float_power(input: Any, exponent: Any) -> Any:
     return pow(*double)
 
 
-@public(function=False)
+@public(function=False, name="float_power_")
 def float_power_(input: Any, exponent: Any) -> Any:
     """In-place version of ``float_power``.
 

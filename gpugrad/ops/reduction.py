@@ -990,6 +990,30 @@ def dist(input: Any, other: Any, p: float = 2) -> Any:
     return _norm(input - other, p)
 
 
+@public()
+def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
+    """``input`` with each slice along ``dim`` scaled down to the p-norm ``maxnorm``, if it is longer.
+
+    Raises:
+        RuntimeError: ``input`` is not floating point or has less than two dimensions, ``p`` is not positive, or
+            ``maxnorm`` is negative.
+    """
+    if not p > 0:
+        raise RuntimeError(f"renorm: non-positive-norm not supported, got p={p}")
+    if not maxnorm >= 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
+    ndim = floating("renorm", input)._data.ndim
+    if ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {ndim} dimensions")
+    dim = normalize_dim(dim, ndim)
+    size = norm(input, float(p), tuple(d for d in range(ndim) if d != dim), True)
+    return input * taped.where(size > maxnorm, maxnorm / (size + 1e-7), 1.0)
+
+
+# Its steps need the old values, of which changing in place keeps no copy.
+METHODS["renorm_"] = inplace_method("renorm", lambda input, *args, **named: renorm(input.clone(), *args, **named))
+
+
 # Order
 
 
@@ -1130,7 +1154,8 @@ def unique_consecutive(
     axis = 0 if dim is None else normalize_dim(dim, array.ndim)
     rows = array.reshape(-1) if dim is None or not array.ndim else xp.moveaxis(array, axis, 0)
     new = xp.ones(len(rows), bool)
-    new[1:] = xp.any(rows[1:] != rows[:-1], axis=tuple(range(1, rows.ndim)))
+    differs = rows[1:] != rows[:-1]
+    new[1:] = xp.any(differs, axis=tuple(range(1, rows.ndim))) if rows.ndim > 1 else differs
     starts = xp.nonzero(new)[0]
     found = [xp.moveaxis(rows[starts], 0, axis)]
     if return_inverse:
