@@ -1578,6 +1578,15 @@ def test_gains_and_fans_are_pytorchs():
     for shape in ((3, 4), (3, 4, 5), (2, 3, 4, 5)):
         expected = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
         assert init._calculate_fan_in_and_fan_out(gg.empty(shape)) == expected
+        assert init._calculate_correct_fan(gg.empty(shape), "fan_out") == expected[1]
+
+
+@pytest.mark.parametrize("name", ["_single", "_pair", "_triple", "_quadruple"])
+def test_layers_outside_the_library_parse_their_sizes_by_pytorchs_private_names(name):
+    ours, theirs = getattr(gg.nn.modules.utils, name), getattr(torch.nn.modules.utils, name)
+    for value in (3, (1, 2), [4, 5, 6], gg.Size([7]), "same"):
+        assert ours(value) == theirs(value)
+    assert ours.__name__ == name
 
 
 @pytest.mark.parametrize(

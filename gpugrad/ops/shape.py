@@ -998,7 +998,7 @@ def block_diag(*tensors: Any) -> Any:
     return cat.apply(rows, (0,))
 
 
-@public(name="split")
+@public(name="split", method=False)
 def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Views of ``tensor`` cut along ``dim``: into parts of one size (the last may be smaller), or of the given sizes.
 
@@ -1019,7 +1019,16 @@ def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any,
     return split(tensor, (*(size,) * (n // size), *((n % size,) if n % size else ())) if n else (0,), dim)
 
 
-FUNCTIONS["split_with_sizes"] = METHODS["split_with_sizes"] = _split
+@public(name="split", function=False)
+def _split_method(self: Any, split_size: Any, dim: int = 0) -> tuple[Any, ...]:
+    """``gg.split`` of this tensor."""
+    return _split(self, split_size, dim)
+
+
+@public()
+def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, ...]:
+    """``gg.split`` into parts of the given sizes."""
+    return _split(input, split_sizes, dim)
 
 
 @public()
@@ -1577,11 +1586,11 @@ def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
         raise RuntimeError(
             f"resize_: a tensor of shape {list(data.shape)} that shares its memory cannot grow to {list(shape)}"
         )
-    flat = data.reshape(-1)
     if count > data.size:
-        flat = module_of(data).zeros(count, data.dtype)
-        flat[: data.size] = data.reshape(-1)
-    input._data = flat[:count].reshape(shape)
+        input._data = module_of(data).zeros(shape, data.dtype)  # of its own, so that it can grow again
+        input._data.reshape(-1)[: data.size] = data.reshape(-1)
+    else:
+        input._data = data.reshape(-1)[:count].reshape(shape)
     input._bump()
     return input
 
