@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import copy_to_host, dtypes, fused, lazy, module_of, to_numpy, transfer
+from ..backend import copy_to_host, dtypes, fused, graph, lazy, module_of, to_numpy, transfer
 from ..engine import modes, no_grad
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, check_inplace, normalize_dim, op, public, rebase, record, refresh_view
@@ -1247,3 +1247,27 @@ for _name in (
     "masked_scatter",
 ):
     METHODS[f"{_name}_"] = inplace_method(_name, FUNCTIONS[_name])
+FUNCTIONS["index_put_"] = METHODS["index_put_"]
+
+
+@public(function=False, name="fill_diagonal_")
+def fill_diagonal_(input: Any, fill_value: Any, wrap: bool = False) -> Any:
+    """Set the diagonal, where all indices are equal, to a number or a 0-d tensor, in place.
+
+    Args:
+        wrap: of a matrix with more rows than columns, go on with another diagonal a row below the end of one.
+
+    Raises:
+        RuntimeError: the tensor has less than two dimensions, or more of different sizes.
+    """
+    shape = input._data.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"fill_diagonal_: dimensions must larger than 1, but got {len(shape)}")
+    if len(shape) > 2 and len(set(shape)) > 1:
+        raise RuntimeError(f"fill_diagonal_: all dimensions of input must be of equal length, but got {list(shape)}")
+    index: Any = [np.arange(min(shape))] * len(shape)
+    if wrap and len(shape) == 2 and shape[0] > shape[1] + 1:
+        index = np.divmod(np.arange(0, math.prod(shape), shape[1] + 1), shape[1])
+    xp = module_of(input._data)
+    _setitem(input, tuple(core.Tensor._wrap(graph.constant(xp, part)) for part in index), fill_value)
+    return input

@@ -103,7 +103,7 @@ def ravel_index(*args: Any) -> Any:
 
 
 def take_rows(array: Any, places: Any, dim: int = 0, check: cuda.Check | None = None) -> Any:
-    """The slices along ``dim`` that ``places`` name; where there is none NaN, and ``check`` (``run_checked``) raised."""
+    """The slices along ``dim`` that ``places`` name; where there is none NaN, and ``check`` (``run_checked``)."""
     if not (array.ndim and array.size and places.size and are_plain(array.dtype, array)):
         return NotImplemented
     count, columns = array.shape[dim], math.prod(array.shape[dim + 1 :])
