@@ -498,6 +498,34 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
         return Tensor._wrap(xp.where(chance > 0.5, n - successes, successes).astype(count.dtype))
 
 
+def standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draws from the gamma distributions of rate 1 whose concentrations are the elements of ``input``, in its dtype.
+
+    Marsaglia and Tsang, "A simple method for generating gamma variables", 2000.
+    """
+    wanted = lazy.settled(input._data).astype(np.float64)
+    xp = module_of(wanted)
+
+    def draw() -> Any:
+        return streams.uniform(wanted.shape, 0.0, 1.0, np.float64, input.device, generator)
+
+    with on(input.device), quiet():
+        small = wanted < 1
+        d = wanted + small - 1 / 3
+        count = d * 0
+        pending = count == 0
+        while bool(pending.any()):
+            x = streams.normal(wanted.shape, 0.0, 1.0, np.float64, input.device, generator)
+            v = (1 + x / xp.sqrt(9 * d)) ** 3
+            taken = pending & (v > 0) & (xp.log(1 - draw()) < 0.5 * x * x + d * (1 - v + xp.log(xp.abs(v))))
+            count = xp.where(taken, d * v, count)
+            pending &= ~taken
+        if bool(small.any()):
+            count = xp.where(small, count * (1 - draw()) ** (1 / wanted), count)
+        least = float(np.finfo(input.dtype).tiny)
+        return Tensor._wrap(xp.maximum(count, least).astype(input.dtype))
+
+
 def _fill(name: str, target: Tensor, array: Any) -> Tensor:
     """Write draws into a tensor; its gradient no longer flows to what it was computed from."""
     if modes.grad and target._needs_grad:

@@ -507,7 +507,19 @@ DISTRIBUTIONS = {
     "multivariate-one": (lambda D, x: D.MultivariateNormal(x[0], _definite(x)[1]), PROBS, COUNTS),
     "multivariate-precision": (lambda D, x: D.MultivariateNormal(x, precision_matrix=_definite(x)), PROBS, COUNTS[0]),
     "multivariate-factor": (lambda D, x: D.MultivariateNormal(x, scale_tril=_definite(x).tril()), PROBS, COUNTS),
+    "gamma": (lambda D, x: D.gamma.Gamma(x + 0.3, 2 * x + 1), PROBS, PROBS + 1),
+    "beta": (lambda D, x: D.beta.Beta(x + 0.3, 2.5 - x / 2), PROBS, PROBS / 3.1 + 0.01),
+    "dirichlet": (lambda D, x: D.dirichlet.Dirichlet(x + 1.1), PROBS, PROBS / PROBS.sum(1, keepdims=True)),
+    "dirichlet-small": (lambda D, x: D.Dirichlet(x / 4 + 0.1), PROBS, np.array([0.2, 0.5, 0.3])),
+    "exponential": (lambda D, x: D.exponential.Exponential(x + 0.3), PROBS, PROBS + 1),
+    "laplace": (lambda D, x: D.laplace.Laplace(x, x + 0.5), PROBS, PROBS[::-1] * 2),
+    "log_normal": (lambda D, x: D.log_normal.LogNormal(x, x + 0.5), PROBS, PROBS + 1),
+    "one_hot_categorical": (lambda D, x: D.OneHotCategorical(x), PROBS, np.eye(3)[[1, 2]]),
+    "one_hot_categorical-logits": (lambda D, x: D.one_hot_categorical.OneHotCategorical(logits=x), PROBS, np.eye(3)[1]),
+    "independent": (lambda D, x: D.independent.Independent(D.Normal(x, x + 0.5), 1), PROBS, PROBS + 1),
+    "independent-none": (lambda D, x: D.Independent(D.Categorical(x), 0), PROBS, np.array([2, 1])),
 }
+CONTINUOUS = ("normal", "uniform", "multivariate", "gamma", "beta", "dirichlet", "exponential", "laplace", "log_normal")
 UNKNOWN = {"poisson": "entropy", "multinomial": "mode"}
 
 
@@ -535,19 +547,19 @@ def test_distributions_are_those_of_pytorch(name):
                 found.append(getattr(d, extra) if extra == "mode" else d.entropy())
         if kind != "poisson":
             found.append(d.perplexity())
-        if kind in ("normal", "uniform"):
+        if kind in ("normal", "uniform", "exponential", "laplace"):
             found.append(d.cdf(T.tensor(values)))
         if kind == "multivariate":
             found += [d.scale_tril, d.covariance_matrix, d.precision_matrix]
-        if name not in ("multivariate-one", "multinomial", "multinomial-logits"):
+        if name not in ("multivariate-one", "multinomial", "multinomial-logits", "log_normal"):
             found.append(T.distributions.kl_divergence(d, make(T.distributions, T.tensor(parameters[::-1].copy()))))
         total = sum(t[t.isfinite()].sum() * (k + 1) for k, t in enumerate(found) if t.requires_grad)
         total.backward()
         answers.append([t.detach().cpu().numpy() for t in (*found, x.grad)])
         assert d.sample((4, 5)).shape == (4, 5, *d.batch_shape, *d.event_shape)
-        assert d.sample().dtype == (T.int64 if kind == "categorical" else T.float64)
+        assert d.sample().dtype == (T.int64 if kind == "categorical" or name == "independent-none" else T.float64)
         assert not d.sample().requires_grad
-        assert d.has_rsample == (kind in ("normal", "uniform", "multivariate"))
+        assert d.has_rsample == (kind in CONTINUOUS or name == "independent")
         if d.has_rsample:
             assert d.rsample((2,)).requires_grad
         else:
@@ -555,6 +567,107 @@ def test_distributions_are_those_of_pytorch(name):
                 d.rsample()
         answers[-1].append(np.array([*d.batch_shape, -1, *d.event_shape]))
     close(*answers, 1e-6, 1e-7)
+
+
+TRANSFORMED = {
+    "tanh": lambda D, x: [D.TanhTransform(cache_size=1)],
+    "affine": lambda D, x: D.AffineTransform(2.0, -3.0),
+    "affine-vector": lambda D, x: [D.transforms.AffineTransform(x, x + 1, event_dim=1), D.ExpTransform()],
+    "sigmoid": lambda D, x: [D.AffineTransform(x, 1.0), D.SigmoidTransform()],
+    "softplus": lambda D, x: [D.transforms.SoftplusTransform().inv, D.ExpTransform()],
+    "composed": lambda D, x: D.transforms.ComposeTransform([D.ExpTransform(), D.AffineTransform(0.0, x + 1)]),
+}
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("events", [0, 1])
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_transformed_distributions_are_those_of_pytorch(name, events):
+    answers = []
+    for T in (gg, torch):
+        D, x = T.distributions, T.tensor(PROBS, requires_grad=True)
+        base = D.LogNormal(x, 1 + x) if name == "softplus" else D.Normal(x, 1 + x)
+        d = D.TransformedDistribution(D.Independent(base, 1) if events else base, TRANSFORMED[name](D, x + 0.5))
+        if name == "affine-vector" and not events:
+            continue  # whose draws are vectors only there
+        values = T.tensor(PROBS / 10 + (0.4 if name != "affine-vector" else 9.0))
+        values = -values if name == "affine" else values
+        found = [d.log_prob(values)]
+        draws = d.rsample((4,))
+        assert draws.requires_grad
+        assert draws.shape == (4, 2, 3)
+        assert d.sample().shape == (2, 3)
+        assert d.has_rsample
+        found[0].sum().backward()
+        answers.append([found[0].detach().cpu().numpy(), x.grad.cpu().numpy(), np.array([*d.batch_shape, -1])])
+    if answers:
+        close(*answers, 1e-7, 1e-7)
+
+
+def test_squashed_policies_as_agents_define_them():
+    D = gg.distributions
+
+    class Squash(D.transforms.Transform):
+        domain, codomain, bijective, sign = D.constraints.real, D.constraints.interval(-1.0, 1.0), True, +1
+
+        def __init__(self, cache_size=1):
+            super().__init__(cache_size=cache_size)
+
+        def _call(self, x):
+            return x.tanh()
+
+        def _inverse(self, y):
+            return 0.5 * (y.log1p() - (-y).log1p())
+
+        def log_abs_det_jacobian(self, x, y):
+            return 2.0 * (np.log(2.0) - x - gg.nn.functional.softplus(-2.0 * x))
+
+    class Policy(D.transformed_distribution.TransformedDistribution):
+        def __init__(self, loc, scale):
+            super().__init__(D.Normal(loc, scale), [Squash()])
+
+    loc = gg.tensor([0.3, 30.0], requires_grad=True)
+    policy = Policy(loc, 1.0)
+    action = policy.rsample()
+    # The last one is 1 to all digits: only what was remembered tells where it came from.
+    policy.log_prob(action).sum().backward()
+    assert bool(gg.isfinite(loc.grad).all())
+    with pytest.raises(ValueError, match="support"):
+        policy.log_prob(gg.tensor(1.5))
+    with pytest.raises(ValueError, match="transforms must be"):
+        D.TransformedDistribution(D.Normal(0.0, 1.0), 3)
+    with pytest.raises(ValueError, match="cache_size"):
+        Squash(cache_size=2)
+    with pytest.raises(ValueError, match="reinterpreted_batch_ndims"):
+        D.Independent(D.Normal(0.0, 1.0), 1)
+    assert repr(D.constraints.interval(0, 2)) == "Interval(lower_bound=0, upper_bound=2)"
+    x = gg.tensor([-1.0, 0.0, 0.5, 1.0])
+    assert [c.check(x).tolist() for c in (D.constraints.positive, D.constraints.boolean, D.constraints.unit_interval)]
+
+
+@on_every_device
+@needs_torch
+def test_draws_of_gamma_distributions_follow_their_parameters():
+    gg.manual_seed(0)
+    concentration = gg.tensor([0.05, 0.7, 1.0, 3.0, 40.0, 3000.0], dtype=gg.float64)
+    draws = gg.random.standard_gamma(concentration.expand(50_000, 6))
+    np.testing.assert_allclose(host(draws.mean(0)), host(concentration), rtol=0.05)
+    np.testing.assert_allclose(host(draws.var(0)), host(concentration), rtol=0.1)
+    a = concentration.expand(50, 6).detach().requires_grad_()
+    value = gg.distributions.Gamma(a, 1.0).rsample()
+    value.sum().backward()
+    expected = torch._standard_gamma_grad(torch.tensor(host(a)), torch.tensor(host(value)))
+    close(a.grad, expected.numpy(), 2e-3, 1e-9)  # PyTorch approximates it
+    # The mean of a draw's gradient is that of the mean.
+    a = gg.full((20_000,), 2.5, requires_grad=True)
+    gg.distributions.Beta(a, 1.5).rsample().sum().backward()
+    assert abs(a.grad.mean().item() - 1.5 / 16) < 2e-3
+    logits = gg.zeros(3, requires_grad=True)
+    draw = gg.distributions.OneHotCategoricalStraightThrough(logits=logits).rsample((5,))
+    (draw * gg.arange(3)).sum().backward()
+    np.testing.assert_allclose(host(logits.grad), [-5 / 3, 0, 5 / 3], atol=1e-6)
+    assert (host(draw).round() == host(draw).round().clip(0, 1)).all()
 
 
 @on_every_device
