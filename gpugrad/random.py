@@ -15,7 +15,7 @@ from .backend.device import module_of, on
 from .backend.quiet import quiet
 from .engine import modes, no_grad
 from .ops import REGISTRY, core
-from .ops.core import raw
+from .ops.core import raw, with_out
 from .ops.shape import parse_size
 from .tensor import Tensor
 
@@ -109,6 +109,7 @@ def _dtype(dtype: Any) -> np.dtype:
     return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
 
 
+@with_out
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -128,6 +129,7 @@ def rand(
     return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
+@with_out
 def randn(
     *size: Any,
     generator: Generator | None = None,
@@ -147,6 +149,7 @@ def randn(
     return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
+@with_out
 def randint(
     *args: Any,
     generator: Generator | None = None,
@@ -181,6 +184,7 @@ def _bounds(name: str, low: Any, high: Any) -> tuple[int, int]:
     return low.__index__(), high.__index__()
 
 
+@with_out
 def randperm(
     n: int,
     *,

@@ -653,7 +653,72 @@ def test_what_depends_is_known_on_the_instance():
         D.biject_to.register(int, lambda constraint: None)
 
 
-# What is refused
+TRANSFORMED = {
+    "tanh": lambda D, x: [D.TanhTransform(cache_size=1)],
+    "affine": lambda D, x: D.AffineTransform(2.0, -3.0),
+    "affine-vector": lambda D, x: [D.transforms.AffineTransform(x, x + 1, event_dim=1), D.ExpTransform()],
+    "sigmoid": lambda D, x: [D.AffineTransform(x, 1.0), D.SigmoidTransform()],
+    "softplus": lambda D, x: [D.transforms.SoftplusTransform().inv, D.ExpTransform()],
+    "composed": lambda D, x: D.transforms.ComposeTransform([D.ExpTransform(), D.AffineTransform(0.0, x + 1)]),
+}
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("events", [0, 1])
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_transformed_distributions_are_those_of_pytorch(name, events):
+    answers = []
+    for T in (gg, torch):
+        D, x = T.distributions, T.tensor(PROBS, requires_grad=True)
+        base = D.LogNormal(x, 1 + x) if name == "softplus" else D.Normal(x, 1 + x)
+        d = D.TransformedDistribution(D.Independent(base, 1) if events else base, TRANSFORMED[name](D, x + 0.5))
+        if name == "affine-vector" and not events:
+            continue  # whose draws are vectors only there
+        values = T.tensor(PROBS / 10 + (0.4 if name != "affine-vector" else 9.0))
+        values = -values if name == "affine" else values
+        found = [d.log_prob(values)]
+        draws = d.rsample((4,))
+        assert draws.requires_grad
+        assert draws.shape == (4, 2, 3)
+        assert d.sample().shape == (2, 3)
+        assert d.has_rsample
+        found[0].sum().backward()
+        answers.append([found[0].detach().cpu().numpy(), x.grad.cpu().numpy(), np.array([*d.batch_shape, -1])])
+    if answers:
+        close(*answers, 1e-7, 1e-7)
+
+
+def test_squashed_policies_as_agents_define_them():
+    D = gg.distributions
+
+    class Squash(D.transforms.Transform):
+        domain, codomain, bijective, sign = D.constraints.real, D.constraints.interval(-1.0, 1.0), True, +1
+
+        def __init__(self, cache_size=1):
+            super().__init__(cache_size=cache_size)
+
+        def _call(self, x):
+            return x.tanh()
+
+        def _inverse(self, y):
+            return 0.5 * (y.log1p() - (-y).log1p())
+
+        def log_abs_det_jacobian(self, x, y):
+            return 2.0 * (np.log(2.0) - x - gg.nn.functional.softplus(-2.0 * x))
+
+    class Policy(D.transformed_distribution.TransformedDistribution):
+        def __init__(self, loc, scale):
+            super().__init__(D.Normal(loc, scale), [Squash()])
+
+    loc = gg.tensor([0.3, 30.0], requires_grad=True)
+    policy = Policy(loc, 1.0)
+    action = policy.rsample()
+    # The last one is 1 to all digits: only what was remembered tells where it came from.
+    policy.log_prob(action).sum().backward()
+    assert bool(gg.isfinite(loc.grad).all())
+    with pytest.raises(ValueError, match="support"):
+        policy.log_prob(gg.tensor(1.5))
 
 
 # What PyTorch refuses too.

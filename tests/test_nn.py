@@ -1695,3 +1695,60 @@ def test_gelu_in_float32_keeps_its_digits():
     wide = F.gelu(gg.tensor([-np.inf, -1e30, 0.0, 1e30, np.inf, np.nan], dtype=gg.float32)).numpy()
     assert np.isnan(wide[[0, 5]]).all()
     assert wide[1:5].tolist() == [0, 0, np.float32(1e30), np.inf]
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("weight_norm", {}),
+        ("weight_norm", {"dim": None}),
+        ("weight_norm", {"dim": 1, "name": "weight"}),
+        ("spectral_norm", {}),
+        ("spectral_norm", {"n_power_iterations": 3, "eps": 1e-6}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layer", ["Linear(4, 3)", "Conv1d(4, 3, 2)", "ConvTranspose1d(4, 3, 2)"])
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor")
+def test_normalised_weights_are_those_of_pytorch(kind, options, layer):
+    x = np.random.default_rng(0).standard_normal((2, 4, 4)).astype(np.float32)
+    results = []
+    state = None
+    for T in (torch, gg):
+        module = getattr(T.nn.utils, kind)(eval(layer, vars(T.nn)), **options)
+        if state is None:
+            state = {name: t.clone().numpy() for name, t in module.state_dict().items()}
+        module.load_state_dict({name: T.tensor(array) for name, array in state.items()})
+        found = [list(module.state_dict())]
+        with pytest.raises(RuntimeError, match="Cannot register two"):
+            getattr(T.nn.utils, kind)(module)
+        for training in (True, True, False):
+            module.train(training)
+            module.zero_grad()
+            (module(T.tensor(x)) ** 2).sum().backward()
+            found += [p.grad.numpy().copy() for p in module.parameters()] + [module.weight.detach().numpy().copy()]
+        found += [t.numpy() for t in module.state_dict().values()]
+        getattr(T.nn.utils, f"remove_{kind}")(module)
+        with pytest.raises(ValueError, match="not found"):
+            getattr(T.nn.utils, f"remove_{kind}")(module)
+        found += [list(module.state_dict()), module(T.tensor(x)).detach().numpy()]
+        results.append(found)
+    for mine, expected in zip(results[1], results[0], strict=True):
+        if isinstance(expected, list):
+            assert mine == expected
+        else:
+            np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_copies_of_a_module_with_a_normalised_weight_are_on_their_own():
+    module = nn.utils.spectral_norm(nn.Linear(2, 2))
+    other = copy.deepcopy(module)
+    nn.utils.remove_spectral_norm(other)
+    assert list(other.state_dict()) == ["bias", "weight"] or list(other.state_dict()) == ["weight", "bias"]
+    assert list(module.state_dict()) == ["bias", "weight_orig", "weight_u", "weight_v"]
+    module(gg.ones(1, 2))
+    assert isinstance(other.weight, nn.Parameter)
+    assert module.weight.grad_fn is not None
+    with pytest.raises(ValueError, match="n_power_iterations to be positive"):
+        nn.utils.spectral_norm(nn.Linear(2, 2), n_power_iterations=0)

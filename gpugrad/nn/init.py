@@ -76,20 +76,8 @@ def trunc_normal_(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: the values may be distributed wrongly",
             stacklevel=2,
         )
-    tensor.uniform_(below(a), below(b), generator=generator)
-    return tensor.copy_((_inverse_erf(tensor) * (std * math.sqrt(2.0)) + mean).clamp(min=a, max=b))
-
-
-def _inverse_erf(y: Tensor) -> Tensor:
-    """The x with erf(x) = y: Winitzki's approximation (2008) and three steps of Newton's method."""
-    eps = float(np.finfo(y.dtype).eps)
-    y = y.clamp(min=-1 + eps, max=1 - eps)
-    log = (1 - y * y).log()
-    half = 2 / (math.pi * 0.147) + log / 2
-    x = y.sign() * ((half * half - log / 0.147).sqrt() - half).sqrt()
-    for _ in range(3):
-        x = x - (x.erf() - y) * (x * x).exp() * (math.sqrt(math.pi) / 2)
-    return x
+    tensor.uniform_(below(a), below(b), generator=generator).erfinv_()
+    return tensor.mul_(std * math.sqrt(2.0)).add_(mean).clamp_(min=a, max=b)
 
 
 @no_grad()

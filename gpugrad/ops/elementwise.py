@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -377,15 +378,29 @@ def _scaled(alpha: Any, other: Any) -> Any:
     return other if alpha == 1 else other * alpha
 
 
+def _number_first(name: str) -> None:
+    """Warn of a call with the number before the tensors that it multiplies, as optimizers were written until 2020."""
+    warnings.warn(
+        f"This overload of {name} is deprecated: {name}(number, tensors); give the number last, by keyword",
+        stacklevel=6,
+    )
+
+
 @public()
-def _add(input: Any, other: Any, *, alpha: float = 1) -> Any:
+def _add(input: Any, other: Any, *tensor: Any, alpha: float = 1) -> Any:
     """``input + alpha * other``, broadcast and promoted."""
+    if tensor:
+        _number_first("add")
+        alpha, (other,) = other, tensor
     return add(input, _scaled(alpha, other))
 
 
 @public()
-def _sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+def _sub(input: Any, other: Any, *tensor: Any, alpha: float = 1) -> Any:
     """``input - alpha * other``, broadcast and promoted."""
+    if tensor:
+        _number_first("sub")
+        alpha, (other,) = other, tensor
     return sub(input, _scaled(alpha, other))
 
 
@@ -1150,8 +1165,11 @@ addcmul.rules(
 
 
 @public()
-def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+def _addcmul(input: Any, tensor1: Any, tensor2: Any, *tensor: Any, value: float = 1) -> Any:
     """``input + value * tensor1 * tensor2``, broadcast and promoted."""
+    if tensor:
+        _number_first("addcmul")
+        value, tensor1, (tensor2,) = tensor1, tensor2, tensor
     return addcmul(input, tensor1, tensor2, value)
 
 
@@ -1176,8 +1194,11 @@ addcdiv.rules(
 
 
 @public()
-def _addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+def _addcdiv(input: Any, tensor1: Any, tensor2: Any, *tensor: Any, value: float = 1) -> Any:
     """``input + value * tensor1 / tensor2``, broadcast and promoted."""
+    if tensor:
+        _number_first("addcdiv")
+        value, tensor1, (tensor2,) = tensor1, tensor2, tensor
     return addcdiv(input, tensor1, tensor2, value)
 
 
@@ -1377,6 +1398,18 @@ def _reversed(function: Any) -> Callable[..., Any]:
 
 def _power(self: Any, other: Any) -> Any:
     return _pow(self, other) if core.is_operand(other) else NotImplemented
+
+
+@public()
+def deg2rad(input: Any) -> Any:
+    """Degrees as radians."""
+    return input * (math.pi / 180)
+
+
+@public()
+def rad2deg(input: Any) -> Any:
+    """Radians as degrees."""
+    return input * (180 / math.pi)
 
 
 def _symbol(function: Any) -> Callable[..., Any]:

@@ -790,3 +790,38 @@ def cond(A: Any, p: Any = None) -> Any:
         first, last = F.getitem(values, (..., 0)), F.getitem(values, (..., -1))
         return last / first if p == -2 else first / last
     return matrix_norm(A, p) * matrix_norm(inv_(A), p)
+
+
+@public(method=False)
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
+    """The p-norm distances between the rows of ``x1`` and those of ``x2``, of shape ``(*batch, n1, n2)``.
+
+    Args:
+        compute_mode: whether squared Euclidean distances may be found by a matrix product, which is fast, but loses
+            digits of small ones: for more than 25 rows unless it says "use_mm_for_euclid_dist" or
+            "donot_use_mm_for_euclid_dist".
+
+    Raises:
+        RuntimeError: an input has less than two dimensions, rows differ in length, or ``p`` is negative.
+        ValueError: another mode.
+    """
+    for name, x in (("X1", x1), ("X2", x2)):
+        if x.ndim < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if p < 0:
+        raise RuntimeError(f"cdist only supports non-negative p values, but got {p}")
+    modes = {
+        "use_mm_for_euclid_dist_if_necessary": max(x1.shape[-2], x2.shape[-2]) > 25,
+        "use_mm_for_euclid_dist": True,
+        "donot_use_mm_for_euclid_dist": False,
+    }
+    if compute_mode not in modes:
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode; expected one of {', '.join(modes)}")
+    if p != 2 or not modes[compute_mode]:
+        return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    square = (x1 * x1).sum(-1).unsqueeze(-1) + (x2 * x2).sum(-1).unsqueeze(-2) - 2 * (x1 @ x2.mT)
+    # As for the norm, the gradient of a distance of 0 is 0.
+    nothing = square <= 0
+    return square.masked_fill(nothing, 1).sqrt().masked_fill(nothing, 0)

@@ -946,12 +946,39 @@ FUNCTIONS["row_stack"] = vstack
 
 
 @public(method=False)
+def column_stack(tensors: Any) -> Any:
+    """The tensors side by side, vectors as columns."""
+    return hstack([t if t.ndim > 1 else reshape(t, (-1, 1)) for t in tensors])
+
+
+@public(method=False)
 def dstack(tensors: Any) -> Any:
     """The tensors one behind the other: along dimension 2."""
     return _cat(atleast_3d(list(tensors)), 2)
 
 
-@public(name="split")
+@public(method=False)
+def block_diag(*tensors: Any) -> Any:
+    """A matrix with the given matrices (or rows, or numbers) along its diagonal.
+
+    Raises:
+        RuntimeError: a tensor has more than two dimensions.
+    """
+    blocks = atleast_2d(list(tensors))
+    if wrong := [t for t in blocks if t.ndim > 2]:
+        raise RuntimeError(
+            f"block_diag: input tensors must have 2 or fewer dimensions, but got one with {wrong[0].ndim}"
+        )
+    width, done, rows = sum(t.shape[1] for t in blocks), 0, []
+    for t in blocks:
+        height, count = t.shape
+        sides = [t.new_zeros(height, done), t, t.new_zeros(height, width - done - count)]
+        rows.append(_cat(sides, 1))
+        done += count
+    return _cat(rows, 0)
+
+
+@public(name="split", method=False)
 def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Views of ``tensor`` cut along ``dim``: into parts of one size (the last may be smaller), or of the given sizes.
 
@@ -972,7 +999,16 @@ def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any,
     return split(tensor, (*(size,) * (n // size), *((n % size,) if n % size else ())) if n else (0,), dim)
 
 
-FUNCTIONS["split_with_sizes"] = METHODS["split_with_sizes"] = _split
+@public(name="split", function=False)
+def _split_method(self: Any, split_size: Any, dim: int = 0) -> tuple[Any, ...]:
+    """``gg.split`` of this tensor."""
+    return _split(self, split_size, dim)
+
+
+@public()
+def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, ...]:
+    """``gg.split`` into parts of the given sizes."""
+    return _split(input, split_sizes, dim)
 
 
 @public()
@@ -1368,11 +1404,11 @@ def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
         raise RuntimeError(
             f"resize_: a tensor of shape {list(data.shape)} that shares its memory cannot grow to {list(shape)}"
         )
-    flat = data.reshape(-1)
     if count > data.size:
-        flat = module_of(data).zeros(count, data.dtype)
-        flat[: data.size] = data.reshape(-1)
-    input._data = flat[:count].reshape(shape)
+        input._data = module_of(data).zeros(shape, data.dtype)  # of its own, so that it can grow again
+        input._data.reshape(-1)[: data.size] = data.reshape(-1)
+    else:
+        input._data = data.reshape(-1)[:count].reshape(shape)
     input._bump()
     return input
 
@@ -1381,3 +1417,26 @@ def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
 def resize_as_(input: Any, the_template: Any, memory_format: Any = None) -> Any:
     """Give this tensor the shape of another in place; see ``resize_``."""
     return resize_(input, tuple(the_template.shape))
+
+
+@public(function=False, method="fill_diagonal_")
+def fill_diagonal_(input: Any, fill_value: float, wrap: bool = False) -> Any:
+    """Set the elements with equal indices in place.
+
+    Args:
+        wrap: go on in tall matrices, with one row left out after each square.
+
+    Raises:
+        RuntimeError: there are less than two dimensions, or more than two of unequal lengths.
+    """
+    shape = input._data.shape
+    if len(shape) < 2:
+        raise RuntimeError("fill_diagonal_: dimensions must be larger than 1")
+    if len(shape) > 2 and len(set(shape)) > 1:
+        raise RuntimeError("fill_diagonal_: all dimensions of input must be of equal length")
+    if len(shape) > 2:
+        input[(list(range(shape[0])),) * len(shape)] = fill_value
+        return input
+    for first in range(0, shape[0] if wrap else 1, shape[1] + 1):
+        _diagonal(input[first:]).fill_(fill_value)
+    return input

@@ -1,7 +1,8 @@
-"""The update rules: SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta and RAdam.
+"""The update rules: SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, RAdam, Adamax and Rprop.
 
 Their arithmetic follows PyTorch's step by step.  ``foreach``, ``fused`` and
 ``capturable`` are accepted and change nothing: there is one implementation.
+Adamax and Rprop have no kernel of their own: on CUDA they run as written here.
 """
 
 from __future__ import annotations
@@ -464,3 +465,94 @@ class RAdam(FlatOptimizer):
             xp.add(t, eps, t)
             direction = xp.divide(state[0], t, t)
         axpby(xp, -size, direction, 1.0, p, t)
+
+
+class Adamax(FlatOptimizer):
+    """Adamax, Adam with the infinity norm (Kingma and Ba, "Adam: a method for stochastic optimization", 2014).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require_betas(betas)
+        super().__init__(params, options(locals()))
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"exp_avg": 0.0, "exp_inf": 0.0}
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        beta1, beta2 = group["betas"]
+        size = float(group["lr"]) / (1 - beta1**step)
+        return size, beta1, beta2, group["eps"], group["weight_decay"], group["maximize"]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        size, beta1, beta2, eps, weight_decay, maximize = numbers
+        average, largest = state
+        t = scratch[1]
+        g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
+        axpby(xp, 1 - beta1, g, beta1, average, t)
+        xp.add(xp.abs(g, t), eps, t)
+        xp.multiply(largest, beta2, largest)
+        xp.maximum(largest, t, out=largest)
+        axpby(xp, -size, xp.divide(average, largest, t), 1.0, p, t)
+
+
+class Rprop(FlatOptimizer):
+    """Resilient backpropagation (Riedmiller and Braun, "A direct adaptive method for faster backpropagation", 1993).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50),
+        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+    ):
+        _require_common(lr, 0)
+        require(0 < etas[0] < 1 < etas[1], "eta values", f"{etas[0]}, {etas[1]}")
+        super().__init__(params, options(locals()))
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"prev": 0.0, "step_size": float(group["lr"])}
+
+    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+        return *group["etas"], *group["step_sizes"], group["maximize"]
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        shrink, grow, low, high, maximize = numbers
+        previous, size = state
+        agrees, t = scratch[:2]
+        xp.sign(xp.multiply(g, previous, t), agrees)
+        if maximize:
+            xp.negative(agrees, agrees)
+        # Where the sign has changed the step shrinks, and this gradient does not count.
+        xp.multiply(g, agrees >= 0, previous)
+        if maximize:
+            xp.negative(previous, previous)
+        xp.multiply(size, xp.where(agrees > 0, grow, xp.where(agrees < 0, shrink, 1.0)).astype(size.dtype), size)
+        xp.clip(size, low, high, out=size)
+        xp.subtract(p, xp.multiply(xp.sign(previous, t), size, t), p)
