@@ -2,6 +2,7 @@
 
 from . import (
     activation,
+    bessel,
     conv,
     dropout,
     einsum,
@@ -28,6 +29,7 @@ __all__ = [
     "METHODS",
     "REGISTRY",
     "activation",
+    "bessel",
     "conv",
     "dropout",
     "einsum",
