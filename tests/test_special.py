@@ -88,5 +88,6 @@ def test_shares_of_the_gamma_function_are_those_of_pytorch():
         found, expected = getattr(gg.special, name)(*mine).numpy(), getattr(torch.special, name)(*theirs).numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-13)  # PyTorch's own are good to nine digits
     edges = gg.tensor([[1.0, 0.0], [2.0, np.inf], [0.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, np.nan]]).t()
-    np.testing.assert_array_equal(gg.igamma(*edges), torch.igamma(*torch.tensor(edges.numpy())).numpy())
-    np.testing.assert_array_equal(gg.igammac(*edges), torch.igammac(*torch.tensor(edges.numpy())).numpy())
+    for name in ("igamma", "igammac"):
+        expected = getattr(torch, name)(*torch.tensor(edges.numpy())).numpy()
+        np.testing.assert_allclose(getattr(gg, name)(*edges).numpy(), expected, atol=1e-14)
