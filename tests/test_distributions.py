@@ -865,6 +865,19 @@ def test_a_distribution_of_ones_own():
                 self._validate_sample(value)
             return (self.top - (value - self.top).abs()).log() - 2 * self.top.log()
 
+    class Shifted(Triangle):
+        """With an ``expand`` as PyTorch's distributions have it."""
+
+        def expand(self, batch_shape, _instance=None):
+            new = self._get_checked_instance(Shifted, _instance)
+            new.shifted = True
+            return super().expand(batch_shape, _instance=new)
+
+    wide = Shifted(gg.tensor([1.0, 2.0])).expand((3, 2))
+    assert wide.shifted
+    assert wide.top.shape == wide.batch_shape == (3, 2)
+    draws = D.utils._standard_normal((2, 3), gg.float64, "cpu")
+    assert (draws.shape, draws.dtype) == ((2, 3), gg.float64)
     d = Triangle(gg.tensor([1.0, 2.0]))
     assert d.expand((3, 2)).sample((4,)).shape == (4, 3, 2)
     assert d.log_prob(d.sample((5,))).shape == (5, 2)
