@@ -72,6 +72,7 @@ _FROM = {
         "use_deterministic_algorithms",
     ),
     "capture": ("compile",),
+    "func": ("vmap",),
     "io": ("save", "load"),
     "nn.functional": (
         "binary_cross_entropy_with_logits",
