@@ -199,7 +199,7 @@ def dropout():
 
 def index():
     yield from ("sort_count", "sort_scan", "sort_move", "sort_keys<int>", "sort_keys<long long>")
-    yield from ("ravel_index<int>", "ravel_index<long long>")
+    yield from (f"{name}<{kind}>" for name in ("check_range", "ravel_index") for kind in ("int", "long long"))
     for name in ("combine_tiles", "join_tiles"):
         yield from (f"{name}<{c}, 1, Maximum>" for c in ("bool", "signed char", "long long"))
         for dtype, c in TYPES.items():

@@ -408,6 +408,23 @@ def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     loss, (slope, _) = softmax.cross_entropy(x, target, None, -100, "mean", 0.1, True)
     assert np.isnan(loss.get())
     assert np.isnan(slope.get()).all()
+    with pytest.raises(IndexError, match=r"Target (4|-5) is out of bounds"):
+        cuda.raise_faults()
+
+
+@pytest.mark.parametrize("shape", [(9, 30), (3, 70000), (2, 30, 7)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_every_kernel_of_cross_entropy_reports_a_class_that_is_not_there(shape, smoothing):
+    x = on_device(values(shape, np.float32))
+    for wrong in (shape[1], -1):
+        target = np.ones((shape[0], *shape[2:]), np.int64)
+        target.flat[-1] = wrong
+        given = x, on_device(target), None
+        softmax.cross_entropy(*given, wrong, "sum", smoothing, True)
+        cuda.synchronize()
+        softmax.cross_entropy(*given, -100, "sum", smoothing, True)
+        with pytest.raises(IndexError, match=f"Target {wrong} is out of bounds"):
+            cuda.synchronize()
 
 
 def soft_entropy(array, target, weight, reduction, smoothing, g):
@@ -783,6 +800,8 @@ def test_places_in_several_dimensions(together):
     first, second = np.array([0, 0, 2, -1]), np.array([0, 0, 4, -1, -1])
     inside = (first >= 0)[:, None] & (second >= 0)
     assert np.array_equal(out, np.where(inside, first[:, None] * 5 + second, -(2**62)))
+    with pytest.raises(IndexError, match="index 3 is out of bounds for a dimension with size 3"):
+        cuda.raise_faults()
 
 
 def test_indexing_by_several_arrays_is_reproducible(monkeypatch):
@@ -808,8 +827,12 @@ def test_indexing_by_several_arrays_is_reproducible(monkeypatch):
         outside = index(gg.tensor([0, 3, -7], device="cuda"), gg.tensor([9, 0, 0], device="cuda"))
         t = gg.tensor(x, device="cuda", requires_grad=True)
         picked = t[outside]
+        with pytest.raises(IndexError, match="is out of bounds for a dimension with size"):
+            gg.cuda.synchronize()
         assert picked.isnan().sum().item() == picked.numel() * 2 // 3
         picked.nan_to_num(0.0).sum().backward()
+        with pytest.raises(IndexError, match="is out of bounds for a dimension with size"):
+            gg.cuda.synchronize()
         assert t.grad.sum().item() == picked.numel() // 3
 
 
@@ -826,8 +849,13 @@ def test_rows_are_picked(dtype, together):
 def test_a_row_that_is_not_there_is_nan(together):
     rows = on_device(values((4, 3), np.float32))
     places = on_device(np.array([0, 4, -1, 3]))
-    out = together(lambda: indexing.take_rows(rows, places)).get()
+    check = ("row {wrong} of {limit}", KeyError)
+    out = together(lambda: indexing.take_rows(rows, places, 0, check)).get()
     assert np.isnan(out).all(1).tolist() == [False, True, True, False]
+    with pytest.raises(KeyError, match=r"row (4|-1) of 4"):
+        cuda.raise_faults()
+    cuda.raise_faults()  # once
+    together(lambda: indexing.take_rows(rows, places))
 
 
 # Windows

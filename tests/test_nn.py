@@ -1718,6 +1718,15 @@ def test_gains_and_fans_are_pytorchs():
     for shape in ((3, 4), (3, 4, 5), (2, 3, 4, 5)):
         expected = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
         assert init._calculate_fan_in_and_fan_out(gg.empty(shape)) == expected
+        assert init._calculate_correct_fan(gg.empty(shape), "fan_out") == expected[1]
+
+
+@pytest.mark.parametrize("name", ["_single", "_pair", "_triple", "_quadruple"])
+def test_layers_outside_the_library_parse_their_sizes_by_pytorchs_private_names(name):
+    ours, theirs = getattr(gg.nn.modules.utils, name), getattr(torch.nn.modules.utils, name)
+    for value in (3, (1, 2), [4, 5, 6], gg.Size([7]), "same"):
+        assert ours(value) == theirs(value)
+    assert ours.__name__ == name
 
 
 @pytest.mark.parametrize(
@@ -1835,3 +1844,73 @@ def test_gelu_in_float32_keeps_its_digits():
     wide = F.gelu(gg.tensor([-np.inf, -1e30, 0.0, 1e30, np.inf, np.nan], dtype=gg.float32)).numpy()
     assert np.isnan(wide[[0, 5]]).all()
     assert wide[1:5].tolist() == [0, 0, np.float32(1e30), np.inf]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_a_convolution_can_be_given_another_weight(mode):
+    class Standardised(nn.Conv2d):
+        def forward(self, input):
+            return self._conv_forward(input, self.weight - self.weight.mean(), None)
+
+    layer, plain = (kind(2, 3, 3, padding=1, padding_mode=mode, bias=False) for kind in (Standardised, nn.Conv2d))
+    with gg.no_grad():
+        plain.weight.copy_(layer.weight - layer.weight.mean())
+    x = gg.randn(1, 2, 5, 5)
+    close(layer(x).detach(), plain(x).detach().numpy())
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("weight_norm", {}),
+        ("weight_norm", {"dim": None}),
+        ("weight_norm", {"dim": 1, "name": "weight"}),
+        ("spectral_norm", {}),
+        ("spectral_norm", {"n_power_iterations": 3, "eps": 1e-6}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layer", ["Linear(4, 3)", "Conv1d(4, 3, 2)", "ConvTranspose1d(4, 3, 2)"])
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor")
+def test_normalised_weights_are_those_of_pytorch(kind, options, layer):
+    x = np.random.default_rng(0).standard_normal((2, 4, 4)).astype(np.float32)
+    results = []
+    state = None
+    for T in (torch, gg):
+        module = getattr(T.nn.utils, kind)(eval(layer, vars(T.nn)), **options)
+        if state is None:
+            state = {name: t.clone().numpy() for name, t in module.state_dict().items()}
+        module.load_state_dict({name: T.tensor(array) for name, array in state.items()})
+        found = [list(module.state_dict())]
+        with pytest.raises(RuntimeError, match="Cannot register two"):
+            getattr(T.nn.utils, kind)(module)
+        for training in (True, True, False):
+            module.train(training)
+            module.zero_grad()
+            (module(T.tensor(x)) ** 2).sum().backward()
+            found += [p.grad.numpy().copy() for p in module.parameters()] + [module.weight.detach().numpy().copy()]
+        found += [t.numpy() for t in module.state_dict().values()]
+        getattr(T.nn.utils, f"remove_{kind}")(module)
+        with pytest.raises(ValueError, match="not found"):
+            getattr(T.nn.utils, f"remove_{kind}")(module)
+        found += [list(module.state_dict()), module(T.tensor(x)).detach().numpy()]
+        results.append(found)
+    for mine, expected in zip(results[1], results[0], strict=True):
+        if isinstance(expected, list):
+            assert mine == expected
+        else:
+            np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_copies_of_a_module_with_a_normalised_weight_are_on_their_own():
+    module = nn.utils.spectral_norm(nn.Linear(2, 2))
+    other = copy.deepcopy(module)
+    nn.utils.remove_spectral_norm(other)
+    assert list(other.state_dict()) == ["bias", "weight"] or list(other.state_dict()) == ["weight", "bias"]
+    assert list(module.state_dict()) == ["bias", "weight_orig", "weight_u", "weight_v"]
+    module(gg.ones(1, 2))
+    assert isinstance(other.weight, nn.Parameter)
+    assert module.weight.grad_fn is not None
+    with pytest.raises(ValueError, match="n_power_iterations to be positive"):
+        nn.utils.spectral_norm(nn.Linear(2, 2), n_power_iterations=0)
