@@ -391,6 +391,122 @@ def test_loading_by_assignment():
     assert net.offset is state["offset"]
 
 
+def hooked(T):
+    """A network whose state dict hooks write down what they see, and change it; for either library."""
+    seen = []
+
+    class Counted(T.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = T.nn.Linear(2, 1)
+            self.count = 3
+
+        def get_extra_state(self):
+            return {"count": self.count}
+
+        def set_extra_state(self, state):
+            self.count = state["count"]
+
+    def add(module, state, prefix, metadata):
+        seen.append(("saved", type(module).__name__, prefix, list(state)))
+        state[prefix + "old"] = state.pop(prefix + "weight")
+
+    def rename(module, state, prefix, metadata, strict, missing, unexpected, errors):
+        seen.append(("loading", type(module).__name__, prefix, strict, list(missing), list(unexpected), list(errors)))
+        state[prefix + "weight"] = state.pop(prefix + "old")
+
+    def forgive(module, keys):
+        seen.append(("loaded", type(module).__name__, list(keys.missing_keys), list(keys.unexpected_keys)))
+        keys.missing_keys.clear()
+
+    net = T.nn.Sequential(Counted(), T.nn.ReLU())
+    layer = net[0].layer
+    handles = [
+        layer.register_state_dict_pre_hook(lambda m, prefix, keep_vars: seen.append(("saving", prefix, keep_vars))),
+        layer.register_state_dict_post_hook(add),
+        layer.register_load_state_dict_pre_hook(rename),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("plain", len(args)))),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("with", len(args))), with_module=True),
+        net.register_load_state_dict_post_hook(forgive),
+    ]
+    return net, handles, seen
+
+
+def run_hooked(T):
+    net, handles, seen = hooked(T)
+    other, *_ = hooked(T)
+    other[0].count = 7
+    state = other.state_dict()
+    keys = list(state)
+    del state["0.layer.bias"]
+    net.load_state_dict(state)
+    same = bool((net[0].layer.weight == other[0].layer.weight).all())
+    count = net[0].count
+    net.state_dict()
+    for handle in handles:
+        handle.remove()
+    seen.append(list(net.state_dict()))
+    return keys, same, count, seen
+
+
+@needs_torch
+def test_state_dict_hooks_and_extra_state():
+    assert run_hooked(gg) == run_hooked(torch)
+    net, _, _ = hooked(gg)
+    state = net.state_dict()
+    state["more"] = gg.ones(1)
+    with pytest.raises(RuntimeError, match=r"Unexpected.*more"):
+        net.load_state_dict(state)
+    plain = net[0]
+    state = plain.state_dict()
+    del state["_extra_state"]
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        plain.load_state_dict(state)
+    for action in (nn.ReLU().get_extra_state, lambda: nn.ReLU().set_extra_state(None)):
+        with pytest.raises(RuntimeError, match="no extra state"):
+            action()
+
+
+def test_a_module_may_make_its_own_part_of_a_state_dict():
+    class Quiet(nn.Linear):
+        def state_dict(self, *args, **kwargs):
+            return kwargs["destination"]
+
+    assert list(nn.Sequential(nn.Linear(1, 1), Quiet(1, 1)).state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_submodules_may_be_set_by_their_names():
+    net, layer = nn.Sequential(nn.Sequential(nn.ReLU())), nn.Linear(1, 1)
+    net.set_submodule("0.0", layer, strict=True)
+    net.set_submodule("0.more", layer)
+    net.set_submodule("1", layer)
+    assert net[0][0] is net[0].more is net[1] is layer
+    for error, args in (
+        (ValueError, ("", layer)),
+        (ValueError, ("0", 3)),
+        (AttributeError, ("0.no", layer, True)),
+        (AttributeError, ("0.0.weight", layer)),
+        (AttributeError, ("7.0", layer)),
+    ):
+        with pytest.raises(error):
+            net.set_submodule(*args)
+
+
+@on_every_device
+def test_to_empty_and_compile(device):
+    net = nn.Linear(2, 3)
+    weight = net.weight
+    assert net.to_empty(device=device) is net
+    assert net.weight is weight
+    assert weight.shape == (3, 2)
+    assert weight.device.type == device
+    init.ones_(net.weight), init.zeros_(net.bias)
+    net.compile()
+    with gg.no_grad():
+        for _ in range(4):
+            assert net(gg.ones(1, 2)).tolist() == [[2.0] * 3]
+
+
 @on_every_device
 @pytest.mark.parametrize("make", [Net, lambda: nn.LSTM(2, 3, 2), lambda: nn.Transformer(4, 2, 1, 1, 8)])
 def test_deepcopy(make):
