@@ -1337,6 +1337,56 @@ def test_losses_are_pytorchs(name, reduction):
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
 
 
+FUSED = {
+    "conv": (lambda nn: nn.Conv2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, ()),
+    "conv-no-bias": (lambda nn: nn.Conv1d(4, 3, 2, bias=False), lambda nn: nn.BatchNorm1d(3, affine=False), X, ()),
+    "transposed": (lambda nn: nn.ConvTranspose2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, (True,)),
+    "linear": (lambda nn: nn.Linear(6, 3), lambda nn: nn.BatchNorm1d(3, eps=0.1), draw(5, 6), ()),
+    "linear-shared": (lambda nn: nn.Linear(6, 3, bias=False), lambda nn: nn.BatchNorm1d(1), draw(5, 1, 6), ()),
+}
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("name", FUSED)
+def test_normalisation_fused_into_the_layer_before_it(name):
+    make, make_norm, x, args = FUSED[name]
+    layer, norm = make(nn).double(), make_norm(nn).double()
+    with gg.no_grad():
+        for k, t in enumerate([*norm.parameters(), norm.running_mean, norm.running_var]):
+            t.copy_(draw(*t.shape, seed=k, low=0.5, high=2))
+    layer.eval(), norm.eval()
+    fuse = "fuse_linear_bn_eval" if name.startswith("linear") else "fuse_conv_bn_eval"
+    fused = getattr(nn.utils, fuse)(layer, norm, *args)
+    assert type(fused) is type(layer)
+    assert fused.weight is not layer.weight
+    assert fused.weight.requires_grad
+    close(fused(gg.tensor(x)), norm(layer(gg.tensor(x))))
+    others = make(torch.nn).double(), make_norm(torch.nn).double()
+    for other, module in zip(others, (layer, norm), strict=True):
+        other.load_state_dict({key: torch.tensor(host(t)) for key, t in module.state_dict().items()})
+        other.eval()
+    expected = getattr(torch.nn.utils, fuse)(*others, *args)
+    close([fused.weight, fused.bias], [expected.weight.detach().numpy(), expected.bias.detach().numpy()])
+
+
+def test_what_cannot_be_fused_or_skipped():
+    conv, norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
+    with pytest.raises(AssertionError, match="eval"):
+        nn.utils.fuse_conv_bn_eval(conv, norm)
+    with pytest.raises(ValueError, match="tracked"):
+        nn.utils.fuse_conv_bn_eval(conv.eval(), nn.BatchNorm2d(2, track_running_stats=False).eval())
+    with pytest.raises(AssertionError, match="out_features"):
+        nn.utils.fuse_linear_bn_eval(nn.Linear(1, 3).eval(), norm.eval())
+    for wrong in (nn.ReLU, int, nn.ReLU()):
+        with pytest.raises(RuntimeError, match="Module"):
+            nn.utils.skip_init(wrong)
+    state = gg.get_rng_state()
+    layer = nn.utils.skip_init(nn.Linear, 2, 3, bias=False, dtype=gg.float64)
+    assert (layer.weight.shape, layer.weight.dtype, layer.bias) == ((3, 2), gg.float64, None)
+    assert (gg.get_rng_state() == state).all()
+
+
 @on_every_device
 def test_randomized_relu_draws_slopes_while_training():
     layer, x = nn.RReLU(0.2, 0.4), gg.tensor(draw(1000), requires_grad=True)
