@@ -331,13 +331,15 @@ __global__ void __launch_bounds__(256, 4)
           T* __restrict__ seconds, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_,
           double weight_decay) {
     typedef wide<T> A;
-    const A size = numbers->size, share = numbers->share, unbiased = numbers->root;
-    const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_;
+    // The second moment's correction is put into the other factors: one number less to keep in registers.
+    const double corrected = 1 / numbers->root;
+    const A size = numbers->size * corrected, share = numbers->share * corrected, eps = eps_ * corrected;
+    const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2;
     T* const buffers[] = {firsts, seconds};
     step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
         s[0] += new1 * (g - s[0]);
         s[1] = old2 * s[1] + new2 * g * g;
-        return p - quotient(share * g + size * s[0], root(s[1]) * unbiased + eps);
+        return p - quotient(share * g + size * s[0], root(s[1]) + eps);
     });
 }
 

@@ -391,6 +391,122 @@ def test_loading_by_assignment():
     assert net.offset is state["offset"]
 
 
+def hooked(T):
+    """A network whose state dict hooks write down what they see, and change it; for either library."""
+    seen = []
+
+    class Counted(T.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = T.nn.Linear(2, 1)
+            self.count = 3
+
+        def get_extra_state(self):
+            return {"count": self.count}
+
+        def set_extra_state(self, state):
+            self.count = state["count"]
+
+    def add(module, state, prefix, metadata):
+        seen.append(("saved", type(module).__name__, prefix, list(state)))
+        state[prefix + "old"] = state.pop(prefix + "weight")
+
+    def rename(module, state, prefix, metadata, strict, missing, unexpected, errors):
+        seen.append(("loading", type(module).__name__, prefix, strict, list(missing), list(unexpected), list(errors)))
+        state[prefix + "weight"] = state.pop(prefix + "old")
+
+    def forgive(module, keys):
+        seen.append(("loaded", type(module).__name__, list(keys.missing_keys), list(keys.unexpected_keys)))
+        keys.missing_keys.clear()
+
+    net = T.nn.Sequential(Counted(), T.nn.ReLU())
+    layer = net[0].layer
+    handles = [
+        layer.register_state_dict_pre_hook(lambda m, prefix, keep_vars: seen.append(("saving", prefix, keep_vars))),
+        layer.register_state_dict_post_hook(add),
+        layer.register_load_state_dict_pre_hook(rename),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("plain", len(args)))),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("with", len(args))), with_module=True),
+        net.register_load_state_dict_post_hook(forgive),
+    ]
+    return net, handles, seen
+
+
+def run_hooked(T):
+    net, handles, seen = hooked(T)
+    other, *_ = hooked(T)
+    other[0].count = 7
+    state = other.state_dict()
+    keys = list(state)
+    del state["0.layer.bias"]
+    net.load_state_dict(state)
+    same = bool((net[0].layer.weight == other[0].layer.weight).all())
+    count = net[0].count
+    net.state_dict()
+    for handle in handles:
+        handle.remove()
+    seen.append(list(net.state_dict()))
+    return keys, same, count, seen
+
+
+@needs_torch
+def test_state_dict_hooks_and_extra_state():
+    assert run_hooked(gg) == run_hooked(torch)
+    net, _, _ = hooked(gg)
+    state = net.state_dict()
+    state["more"] = gg.ones(1)
+    with pytest.raises(RuntimeError, match=r"Unexpected.*more"):
+        net.load_state_dict(state)
+    plain = net[0]
+    state = plain.state_dict()
+    del state["_extra_state"]
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        plain.load_state_dict(state)
+    for action in (nn.ReLU().get_extra_state, lambda: nn.ReLU().set_extra_state(None)):
+        with pytest.raises(RuntimeError, match="no extra state"):
+            action()
+
+
+def test_a_module_may_make_its_own_part_of_a_state_dict():
+    class Quiet(nn.Linear):
+        def state_dict(self, *args, **kwargs):
+            return kwargs["destination"]
+
+    assert list(nn.Sequential(nn.Linear(1, 1), Quiet(1, 1)).state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_submodules_may_be_set_by_their_names():
+    net, layer = nn.Sequential(nn.Sequential(nn.ReLU())), nn.Linear(1, 1)
+    net.set_submodule("0.0", layer, strict=True)
+    net.set_submodule("0.more", layer)
+    net.set_submodule("1", layer)
+    assert net[0][0] is net[0].more is net[1] is layer
+    for error, args in (
+        (ValueError, ("", layer)),
+        (ValueError, ("0", 3)),
+        (AttributeError, ("0.no", layer, True)),
+        (AttributeError, ("0.0.weight", layer)),
+        (AttributeError, ("7.0", layer)),
+    ):
+        with pytest.raises(error):
+            net.set_submodule(*args)
+
+
+@on_every_device
+def test_to_empty_and_compile(device):
+    net = nn.Linear(2, 3)
+    weight = net.weight
+    assert net.to_empty(device=device) is net
+    assert net.weight is weight
+    assert weight.shape == (3, 2)
+    assert weight.device.type == device
+    init.ones_(net.weight), init.zeros_(net.bias)
+    net.compile()
+    with gg.no_grad():
+        for _ in range(4):
+            assert net(gg.ones(1, 2)).tolist() == [[2.0] * 3]
+
+
 @on_every_device
 @pytest.mark.parametrize("make", [Net, lambda: nn.LSTM(2, 3, 2), lambda: nn.Transformer(4, 2, 1, 1, 8)])
 def test_deepcopy(make):
@@ -773,6 +889,22 @@ VOLUME = draw(2, 4, 5, 6, 5)
 
 OFFSETS = np.array([0, 2, 2, 5, 6])
 
+
+def Unpooled(nn, dims, *args, size=None):
+    """A module that pools, and undoes it."""
+
+    class Unpooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = getattr(nn, f"MaxPool{dims}d")(*args, return_indices=True)
+            self.unpool = getattr(nn, f"MaxUnpool{dims}d")(*args)
+
+        def forward(self, x):
+            return self.unpool(*self.pool(x), output_size=size)
+
+    return Unpooled()
+
+
 LAYERS = {
     "identity": (lambda nn: nn.Identity(3, unused=1), X),
     "linear": (lambda nn: nn.Linear(6, 5), X),
@@ -793,10 +925,23 @@ LAYERS = {
     "conv-transpose1d": (lambda nn: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2), X),
     "conv-transpose2d": (lambda nn: nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, dilation=2), IMAGE),
     "conv-transpose3d": (lambda nn: nn.ConvTranspose3d(4, 3, 2, stride=2, bias=False), VOLUME),
+    "lazy-conv-transpose1d": (lambda nn: nn.LazyConvTranspose1d(6, 3, 2, 1, 1, 2), X),
+    "lazy-conv-transpose2d": (lambda nn: nn.LazyConvTranspose2d(3, 3, bias=False), IMAGE),
+    "lazy-conv-transpose3d": (lambda nn: nn.LazyConvTranspose3d(3, 2), VOLUME),
     "max-pool1d": (lambda nn: nn.MaxPool1d(3, 2, 1), X),
     "max-pool2d": (lambda nn: nn.MaxPool2d(2), IMAGE),
     "max-pool2d-indices": (lambda nn: nn.MaxPool2d(3, 2, 1, return_indices=True, ceil_mode=True), IMAGE),
     "max-pool3d": (lambda nn: nn.MaxPool3d(2), VOLUME),
+    "max-unpool1d": (lambda nn: Unpooled(nn, 1, 2), X),
+    "max-unpool2d": (lambda nn: Unpooled(nn, 2, (3, 1)), IMAGE),
+    "max-unpool2d-size": (lambda nn: Unpooled(nn, 2, 2, 2, 1, size=(6, 7)), IMAGE),
+    "max-unpool2d-full-size": (lambda nn: Unpooled(nn, 2, 2, size=IMAGE.shape), IMAGE),
+    "max-unpool2d-single": (lambda nn: Unpooled(nn, 2, 3, 3), IMAGE[0, ..., :6]),
+    "max-unpool3d": (lambda nn: Unpooled(nn, 3, 2, size=VOLUME.shape), VOLUME),
+    "lp-pool1d": (lambda nn: nn.LPPool1d(3, 2), np.abs(X)),
+    "lp-pool2d": (lambda nn: nn.LPPool2d(2, (3, 2), 2, ceil_mode=True), IMAGE),
+    "lp-pool2d-roots": (lambda nn: nn.LPPool2d(1.5, 2, stride=1), np.abs(IMAGE)),
+    "lp-pool3d": (lambda nn: nn.LPPool3d(2, 2), VOLUME),
     "avg-pool1d": (lambda nn: nn.AvgPool1d(3, 2, 1, ceil_mode=True, count_include_pad=False), X),
     "avg-pool2d": (lambda nn: nn.AvgPool2d((3, 2), padding=(1, 0), count_include_pad=False), IMAGE),
     "avg-pool2d-divisor": (lambda nn: nn.AvgPool2d(2, divisor_override=3), IMAGE),
@@ -817,6 +962,10 @@ LAYERS = {
     "instance-norm1d-single": (lambda nn: nn.InstanceNorm1d(4, affine=True), X[0]),
     "instance-norm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), IMAGE),
     "instance-norm3d": (lambda nn: nn.InstanceNorm3d(4), VOLUME),
+    "lazy-instance-norm1d": (lambda nn: nn.LazyInstanceNorm1d(), X),
+    "lazy-instance-norm2d": (lambda nn: nn.LazyInstanceNorm2d(track_running_stats=False), IMAGE),
+    "lazy-instance-norm3d": (lambda nn: nn.LazyInstanceNorm3d(momentum=0.3), VOLUME),
+    "local-response-norm": (lambda nn: nn.LocalResponseNorm(3, 0.1, k=2.0), IMAGE),
     "layer-norm": (lambda nn: nn.LayerNorm((4, 6)), X),
     "layer-norm-no-bias": (lambda nn: nn.LayerNorm(6, 1e-3, bias=False), X),
     "layer-norm-plain": (lambda nn: nn.LayerNorm(6, elementwise_affine=False), X),
@@ -864,6 +1013,17 @@ LAYERS = {
     "constant-pad3d": (lambda nn: nn.ConstantPad3d(1, 2.0), VOLUME),
     "reflection-pad1d": (lambda nn: nn.ReflectionPad1d(2), X),
     "reflection-pad2d": (lambda nn: nn.ReflectionPad2d((1, 2, 3, 0)), IMAGE),
+    "reflection-pad3d": (lambda nn: nn.ReflectionPad3d((1, 2, 3, 0, 1, 1)), VOLUME),
+    "replication-pad3d": (lambda nn: nn.ReplicationPad3d((1, 2, 3, 0, 1, 1)), VOLUME),
+    "circular-pad3d": (lambda nn: nn.CircularPad3d(1), VOLUME),
+    "channel-shuffle": (lambda nn: nn.ChannelShuffle(2), IMAGE),
+    "adaptive-softmax": (lambda nn: nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0), draw(8, 6), ints(8, high=9)),
+    "adaptive-softmax-bias": (
+        lambda nn: nn.AdaptiveLogSoftmaxWithLoss(6, 9, [2, 4, 7], 1.5, head_bias=True),
+        draw(3, 6),
+        np.array([0, 1, 8]),
+    ),
+    "adaptive-softmax-single": (lambda nn: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3]), draw(4), np.array(7)),
     "replication-pad1d": (lambda nn: nn.ReplicationPad1d((3, 1)), X),
     "replication-pad2d": (lambda nn: nn.ReplicationPad2d(2), IMAGE),
     "circular-pad1d": (lambda nn: nn.CircularPad1d((1, 2)), X),
@@ -1175,6 +1335,84 @@ def test_losses_are_pytorchs(name, reduction):
             like_torch(lambda nn: make(nn, "batchmean"), *inputs)
         # Labels and variances take no gradient in every loss of PyTorch.
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
+
+
+FUSED = {
+    "conv": (lambda nn: nn.Conv2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, ()),
+    "conv-no-bias": (lambda nn: nn.Conv1d(4, 3, 2, bias=False), lambda nn: nn.BatchNorm1d(3, affine=False), X, ()),
+    "transposed": (lambda nn: nn.ConvTranspose2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, (True,)),
+    "linear": (lambda nn: nn.Linear(6, 3), lambda nn: nn.BatchNorm1d(3, eps=0.1), draw(5, 6), ()),
+    "linear-shared": (lambda nn: nn.Linear(6, 3, bias=False), lambda nn: nn.BatchNorm1d(1), draw(5, 1, 6), ()),
+}
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("name", FUSED)
+def test_normalisation_fused_into_the_layer_before_it(name):
+    make, make_norm, x, args = FUSED[name]
+    layer, norm = make(nn).double(), make_norm(nn).double()
+    with gg.no_grad():
+        for k, t in enumerate([*norm.parameters(), norm.running_mean, norm.running_var]):
+            t.copy_(draw(*t.shape, seed=k, low=0.5, high=2))
+    layer.eval(), norm.eval()
+    fuse = "fuse_linear_bn_eval" if name.startswith("linear") else "fuse_conv_bn_eval"
+    fused = getattr(nn.utils, fuse)(layer, norm, *args)
+    assert type(fused) is type(layer)
+    assert fused.weight is not layer.weight
+    assert fused.weight.requires_grad
+    close(fused(gg.tensor(x)), norm(layer(gg.tensor(x))))
+    others = make(torch.nn).double(), make_norm(torch.nn).double()
+    for other, module in zip(others, (layer, norm), strict=True):
+        other.load_state_dict({key: torch.tensor(host(t)) for key, t in module.state_dict().items()})
+        other.eval()
+    expected = getattr(torch.nn.utils, fuse)(*others, *args)
+    close([fused.weight, fused.bias], [expected.weight.detach().numpy(), expected.bias.detach().numpy()])
+
+
+def test_what_cannot_be_fused_or_skipped():
+    conv, norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
+    with pytest.raises(AssertionError, match="eval"):
+        nn.utils.fuse_conv_bn_eval(conv, norm)
+    with pytest.raises(ValueError, match="tracked"):
+        nn.utils.fuse_conv_bn_eval(conv.eval(), nn.BatchNorm2d(2, track_running_stats=False).eval())
+    with pytest.raises(AssertionError, match="out_features"):
+        nn.utils.fuse_linear_bn_eval(nn.Linear(1, 3).eval(), norm.eval())
+    for wrong in (nn.ReLU, int, nn.ReLU()):
+        with pytest.raises(RuntimeError, match="Module"):
+            nn.utils.skip_init(wrong)
+    state = gg.get_rng_state()
+    layer = nn.utils.skip_init(nn.Linear, 2, 3, bias=False, dtype=gg.float64)
+    assert (layer.weight.shape, layer.weight.dtype, layer.bias) == ((3, 2), gg.float64, None)
+    assert (gg.get_rng_state() == state).all()
+
+
+@on_every_device
+def test_randomized_relu_draws_slopes_while_training():
+    layer, x = nn.RReLU(0.2, 0.4), gg.tensor(draw(1000), requires_grad=True)
+    layer(x).sum().backward()
+    slopes = host(x.grad)[host(x) < 0]
+    assert (host(x.grad)[host(x) >= 0] == 1).all()
+    assert 0.2 <= slopes.min() < 0.23 < 0.37 < slopes.max() <= 0.4
+    close(layer.eval()(x), F.leaky_relu(x, 0.3))
+    assert repr(layer) == "RReLU(lower=0.2, upper=0.4)"
+    y = x.detach().clone()
+    assert F.rrelu_(y, 0.5, 0.5) is y
+    close(y, np.where(host(x) < 0, host(x) / 2, host(x)))
+
+
+@on_every_device
+@needs_torch
+def test_an_adaptive_softmax_knows_all_classes():
+    other = torch.nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0).double()
+    layer = nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0).double()
+    layer.load_state_dict({name: t.numpy() for name, t in other.state_dict().items()})
+    x = draw(40, 6, low=-9, high=9)
+    close(layer.log_prob(gg.tensor(x)), other.log_prob(torch.tensor(x)).detach().numpy())
+    assert layer.predict(gg.tensor(x)).tolist() == other.predict(torch.tensor(x)).tolist()
+    before = host(layer.head.weight).copy()
+    layer.reset_parameters()
+    assert (host(layer.head.weight) != before).any()
 
 
 @on_every_device
@@ -1517,6 +1755,18 @@ BAD_LAYERS = [
     (ValueError, lambda: nn.Embedding(3, 2, padding_idx=3)),
     (ValueError, lambda: nn.Embedding(3, 2, _weight=gg.ones(2, 2))),
     (ValueError, lambda: nn.Embedding.from_pretrained(gg.ones(3))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.ones(1, 2))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0]]))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 4]]))),
+    (RuntimeError, lambda: nn.MaxUnpool2d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]))),
+    (ValueError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]), output_size=(6,))),
+    (ValueError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]), output_size=(1, 5))),
+    (RuntimeError, lambda: nn.ChannelShuffle(2)(gg.ones(1, 3, 2, 2))),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [])),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3, 3])),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3, 9])),
+    (RuntimeError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3])(gg.ones(2, 4), gg.tensor([1, 9]))),
+    (RuntimeError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3])(gg.ones(2, 4), gg.tensor([1]))),
     (AssertionError, lambda: nn.EmbeddingBag(3, 2, padding_idx=3)),
     (AssertionError, lambda: nn.EmbeddingBag(3, 2, _weight=gg.ones(2, 2))),
     (AssertionError, lambda: nn.EmbeddingBag.from_pretrained(gg.ones(3))),

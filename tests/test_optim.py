@@ -211,6 +211,83 @@ def test_a_state_dict_of_pytorch_loads():
     assert_same(ours, theirs)
 
 
+MATRIX_CASES = [
+    ("Adafactor", {}),
+    ("Adafactor", {"lr": 0.5, "weight_decay": 0.1, "eps": (1e-3, 0.1), "d": 1.5, "maximize": True}),
+    ("Adafactor", {"lr": gg.tensor(0.1), "beta2_decay": -0.5}),
+    ("Muon", {"lr": 0.1}),
+    ("Muon", {"lr": 0.1, "nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.5}),
+    ("Muon", {"adjust_lr_fn": "original", "weight_decay": 0, "ns_coefficients": (1.5, -0.5, 0.0)}),
+]
+
+
+@needs_torch
+@pytest.mark.parametrize(("name", "choice"), MATRIX_CASES, ids=str)
+def test_steps_on_whole_parameters_equal_pytorch(name, choice):
+    rng = np.random.default_rng(0)
+    ours, theirs = make_pair(rng, [(3, 4), (7, 2), (30, 20)] if name == "Muon" else [(3, 4), (5,), (), (2, 7, 3)])
+    mine = getattr(optim, name)(ours, **choice)
+    other = getattr(torch.optim, name)(theirs, **{k: float(v) if k == "lr" else v for k, v in choice.items()})
+    for step in range(10):
+        set_gradients(rng, ours, theirs, skip=(1,) if step % 4 == 2 else ())
+        mine.step()
+        other.step()
+    # PyTorch iterates in bfloat16.
+    assert_same(ours, theirs, 0.03 if name == "Muon" else 1e-12)
+    saved, expected = mine.state_dict(), other.state_dict()
+    assert saved["param_groups"][0].keys() == expected["param_groups"][0].keys()
+    for key, entry in expected["state"].items():
+        assert list(saved["state"][key]) == list(entry)
+        for item, value in entry.items():
+            assert str(value.dtype) == f"torch.{saved['state'][key][item].dtype}"
+            np.testing.assert_allclose(saved["state"][key][item].numpy(), value.numpy(), rtol=1e-10, atol=1e-13)
+
+
+def test_muon_brings_singular_values_near_one():
+    matrix = gg.tensor(np.random.default_rng(0).standard_normal((20, 6)), requires_grad=True)
+    matrix.grad = matrix.detach().clone()
+    before = matrix.detach().numpy().copy()
+    optim.Muon([matrix], lr=1.0, weight_decay=0.0).step()
+    moved = np.linalg.svd(before - matrix.detach().numpy())[1] / math.sqrt(20 / 6)
+    assert 0.6 < moved.min() < moved.max() < 1.3
+
+
+@pytest.mark.parametrize(("name", "choice"), MATRIX_CASES, ids=str)
+def test_steps_on_whole_parameters_go_on_from_a_state_dict(name, choice):
+    results = []
+    for loaded in (False, True):
+        rng, params = params_with_gradients(((3, 4), (5, 2)), dtype=np.float32)
+        optimizer = getattr(optim, name)(params, **choice)
+        for _ in range(4):
+            new_gradients(rng, params)
+            optimizer.step()
+            if loaded:
+                saved = optimizer.state_dict()
+                optimizer = getattr(optim, name)(params)
+                optimizer.load_state_dict(saved)
+        results.append(values(params))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+@pytest.mark.parametrize(("name", "choice"), MATRIX_CASES, ids=str)
+def test_steps_on_whole_parameters_on_a_cuda_device(place, name, choice):
+    found = []
+    for where in ("cpu", place):
+        rng = np.random.default_rng(3)
+        params = [gg.tensor(rng.standard_normal(s), device=where, requires_grad=True) for s in ((3, 4), (5, 2))]
+        optimizer = getattr(optim, name)(params, **choice)
+        for _ in range(4):
+            for p in params:
+                p.grad = gg.tensor(rng.standard_normal(p.shape), device=where)
+            optimizer.step()
+        found.append([p.detach().cpu().numpy() for p in params])
+    tolerance = 1e-3 if name == "Muon" else 1e-9
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, tolerance, tolerance)
+
+
 def params_with_gradients(shapes=((3, 4), (4,)), seed=0, dtype=np.float64):
     rng = np.random.default_rng(seed)
     params = [gg.tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True) for shape in shapes]

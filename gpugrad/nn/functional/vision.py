@@ -18,6 +18,7 @@ from ...tensor import Tensor
 
 __all__ = [
     "affine_grid",
+    "channel_shuffle",
     "fold",
     "grid_sample",
     "interpolate",
@@ -25,6 +26,8 @@ __all__ = [
     "pixel_unshuffle",
     "unfold",
     "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 _MODES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
@@ -186,6 +189,21 @@ def upsample(
     """The old name of :func:`interpolate`."""
     warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
     return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """The channels of (N, C, ...), taken one of each of ``groups`` groups after the other (Zhang et al. 2018).
+
+    Raises:
+        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
+    """
+    if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
+        raise RuntimeError(
+            "channel_shuffle expects an input of at least 3 dimensions whose channels divide by groups, but got input "
+            f"of size {list(input.shape)} and groups={groups}"
+        )
+    batch, channels, *rest = input.shape
+    return input.reshape(batch, groups, channels // groups, *rest).transpose(1, 2).reshape(input.shape)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
@@ -409,3 +427,19 @@ def _picked(rows: Tensor, index: Tensor) -> Tensor:
     """Elements of (N, C, L) at positions (N, ...), for all channels."""
     flat = index.reshape(index.shape[0], 1, -1).expand(-1, rows.shape[1], -1)
     return rows.gather(2, flat).reshape(*rows.shape[:2], *index.shape[1:])
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="nearest"``."""
+    warnings.warn(
+        "`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="bilinear"`` and ``align_corners=True``."""
+    warnings.warn(
+        "`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "bilinear", True)
