@@ -165,9 +165,7 @@ def _cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _MODES[0]) -> A
         if x._data.ndim < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x._data.ndim}D")
     if x1.shape[-1] != x2.shape[-1]:
-        raise RuntimeError(
-            f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}"
-        )
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
     if not p >= 0:
         raise RuntimeError(f"cdist only supports non-negative p values, but got {p}")
     if x1.dtype != x2.dtype:

@@ -812,9 +812,7 @@ def _kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     dim = normalize_dim(dim, input._data.ndim)
     k, size = operator.index(k), input._data.shape[dim] if input._data.ndim else 1
     if size and not 1 <= k <= size:
-        raise RuntimeError(
-            f"kthvalue(): selected number k out of range for dimension {dim}: k is {k}, its size {size}"
-        )
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}: k is {k}, its size {size}")
     return _picked(kthvalue, _Kth, input, dim, keepdim, k)
 
 

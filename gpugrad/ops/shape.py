@@ -624,9 +624,7 @@ def adjoint(input: Any) -> Any:
         RuntimeError: ``input`` has one dimension.
     """
     if input._data.ndim == 1:
-        raise RuntimeError(
-            "tensor.adjoint() is only supported on matrices or batches of matrices. Got 1-D tensor."
-        )
+        raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. Got 1-D tensor.")
     return transpose(input, -2, -1) if input._data.ndim else input
 
 
