@@ -251,7 +251,7 @@ def mul(xp, input, other, /):
 mul.rules(input=lambda F, g, other: g * other, other=lambda F, g, input: g * input)
 
 
-@elementwise(samples=binary(0.5, 2.0), promotes="float", name="div", public=False)
+@elementwise(samples=binary(0.5, 2.0), promotes="float", name="div", result_may_change=True, public=False)
 def true_divide(xp, input, other, /):
     """``input / other``."""
     return xp.true_divide(input, other)
@@ -263,7 +263,13 @@ true_divide.rules(
 )
 
 
-@elementwise(samples=binary(0.5, 2.0), promotes="float", public=False, torch=lambda torch, a, b: b / a)
+@elementwise(
+    samples=binary(0.5, 2.0),
+    promotes="float",
+    result_may_change=True,
+    public=False,
+    torch=lambda torch, a, b: b / a,
+)
 def rdiv(xp, input, other, /):
     """``other / input``."""
     return xp.true_divide(other, input)

@@ -1,10 +1,9 @@
 """Optimizers and learning-rate schedulers."""
 
 from . import lr_scheduler, optimizer
-from .algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, RAdam, RMSprop, Rprop
+from .algorithms import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop, Rprop
 from .lbfgs import LBFGS
 from .optimizer import Optimizer
-from .stepwise import ASGD, NAdam
 
 __all__ = [
     "ASGD",

@@ -128,11 +128,15 @@ class _Conv(_ConvNd):
         )  # fmt: skip
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # PyTorch's name: layers that make their weight anew for each call build on it.
         padding = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._both_sides(), mode=self.padding_mode)
             padding = 0
-        return self._function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._function(input, weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def _both_sides(self) -> list[int]:
         """The padding as ``F.pad`` takes it: last dimension first, both sides of each."""
