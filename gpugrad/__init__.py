@@ -37,9 +37,11 @@ from .backend.dtypes import int32 as int
 from .engine import (
     enable_grad,
     inference_mode,
+    is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
     no_grad,
+    set_anomaly_enabled,
     set_grad_enabled,
 )
 from .ops import FUNCTIONS as _FUNCTIONS
@@ -47,6 +49,7 @@ from .printing import set_printoptions
 from .tensor import Size, Tensor
 from .version import __version__
 
+detach, detach_ = Tensor.detach, Tensor.detach_
 get_num_threads = _cpu.get_num_threads
 set_num_threads = _blas.set_num_threads
 
@@ -75,14 +78,43 @@ _FROM = {
     "func": ("vmap",),
     "io": ("save", "load"),
     "nn.functional": (
-        "binary_cross_entropy_with_logits",
+        "bilinear",
+        "celu_",
+        "channel_shuffle",
         "cosine_similarity",
-        "dropout",
         "group_norm",
+        "hardshrink",
         "layer_norm",
         "pairwise_distance",
         "pixel_shuffle",
+        "pixel_unshuffle",
         "prelu",
+        "rms_norm",
+        "rrelu",
+        "rrelu_",
+        "threshold_",
+    ),
+    "nn.functional.native": (
+        "adaptive_max_pool1d",
+        "alpha_dropout",
+        "alpha_dropout_",
+        "batch_norm",
+        "binary_cross_entropy_with_logits",
+        "constant_pad_nd",
+        "cosine_embedding_loss",
+        "dropout",
+        "dropout_",
+        "embedding",
+        "feature_alpha_dropout",
+        "feature_alpha_dropout_",
+        "feature_dropout",
+        "feature_dropout_",
+        "hinge_embedding_loss",
+        "instance_norm",
+        "kl_div",
+        "margin_ranking_loss",
+        "poisson_nll_loss",
+        "triplet_margin_loss",
     ),
 }
 _LAZY = {name: module for module, names in _FROM.items() for name in names}

@@ -194,6 +194,16 @@ class detect_anomaly(_Mode):
         self._settings = {"anomaly": True, "watch": Node.remember_call}
 
 
+def set_anomaly_enabled(mode: bool) -> None:
+    """What ``set_detect_anomaly`` does when called."""
+    set_detect_anomaly(mode)
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether a backward looks for NaN, inside of ``detect_anomaly`` or after ``set_detect_anomaly(True)``."""
+    return modes.anomaly
+
+
 def is_grad_enabled() -> bool:
     """Whether ops are being recorded in this thread."""
     return modes.grad

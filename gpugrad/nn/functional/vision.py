@@ -240,6 +240,22 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     return parts.reshape(*lead, channels * r * r, height // r, width // r)
 
 
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """(N, C, ...) with the channels of ``groups`` groups interleaved (Zhang et al. 2018, ShuffleNet).
+
+    Raises:
+        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
+    """
+    if input.ndim < 3:
+        raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    if groups <= 0 or input.shape[1] % groups:
+        raise RuntimeError(
+            f"channel_shuffle: groups must be positive and divide the {input.shape[1]} channels, but got {groups}"
+        )
+    parts = input.reshape(input.shape[0], groups, input.shape[1] // groups, *input.shape[2:])
+    return parts.transpose(1, 2).reshape(tuple(input.shape))
+
+
 def _settings(name: str, **given: Any) -> list[Ints]:
     return [spatial(name, label, value, 2) for label, value in given.items()]
 
