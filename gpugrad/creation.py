@@ -476,6 +476,12 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
+def detach(input: Tensor) -> Tensor:
+    """The same memory as a tensor that needs no gradient."""
+    _check_tensor("detach", input)
+    return input.detach()
+
+
 def broadcast_shapes(*shapes: Any) -> Size:
     """The shape that tensors of the given shapes broadcast to.
 
@@ -649,6 +655,7 @@ __all__ = [
     "asarray",
     "broadcast_shapes",
     "can_cast",
+    "detach",
     "empty",
     "empty_like",
     "eye",

@@ -319,6 +319,7 @@ CREATION = """
     T.zeros(2).long().new_full((2,), 1.5); T.zeros(2).new_ones(2, requires_grad=True); T.zeros(2).new_empty(2).shape
     T.tril_indices(3, 3); T.triu_indices(2, 3, 1, dtype=T.int32); T.tril_indices(3, 2, offset=-1)
     T.broadcast_shapes((2, 1), (3,)); T.broadcast_shapes((2,), (3,)); T.empty_like(T.zeros(2)).shape
+    T.detach(x * 2); T.detach(2.0)
 """
 
 # Each sets ``out`` from the leaves x and w, of shape (3, 4), by changing things in place.
