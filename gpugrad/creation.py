@@ -12,6 +12,7 @@ from . import backend
 from .backend import cuda, dtypes
 from .engine import modes
 from .ops import METHODS
+from .ops.core import with_out
 from .ops.shape import broadcast_shape, parse_ints, parse_size
 from .tensor import Size, Tensor, _nested
 
@@ -252,7 +253,7 @@ def _filler(how: str, what: str) -> tuple[Callable[..., Tensor], Callable[..., T
             f"A tensor {what}, of {text}.\n\n"
             "Raises:\n    RuntimeError: a negative size, or a device that cannot be used."
         )
-    return plain, like, method
+    return with_out(plain), like, method
 
 
 def _check_tensor(name: str, input: Any) -> None:
@@ -265,6 +266,7 @@ ones, ones_like, _new_ones = _filler("ones", "of ones")
 empty, empty_like, _new_empty = _filler("empty", "whose elements have not been set")
 
 
+@with_out
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one value; without ``dtype`` of that which PyTorch gives the value.
 
@@ -317,6 +319,7 @@ def _new(self: Tensor, *data: Any) -> Tensor:
     return _from_data_or_sizes(data, self.dtype, self.device)
 
 
+@with_out
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """An ``n`` by ``m`` (or square) matrix with ones on the diagonal and zeros elsewhere.
 
@@ -339,6 +342,7 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor | np.generic | np.ndarray) else value
 
 
+@with_out
 def arange(
     start: Any = 0,
     end: Any = None,
@@ -395,6 +399,7 @@ def range(
     return _sequence(count, lambda xp: xp.arange(count) * step + start, wanted, device, requires_grad)
 
 
+@with_out
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -420,6 +425,7 @@ def linspace(
     return _sequence(count, values, wanted, device, requires_grad)
 
 
+@with_out
 def logspace(
     start: Any,
     end: Any,

@@ -347,7 +347,8 @@ def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
         elif grad is None:
             leaf._grad = leaf._wrap(gradient)
         elif grad._needs_grad:
-            leaf._grad = leaf._wrap(grad._data + gradient)
+            total = grad._data + gradient
+            leaf._grad = leaf._wrap(copy(total) if isinstance(total, np.generic) else total)
         else:
             if gradient.__class__ is not np.ndarray:
                 lazy.before_write(grad._data)
@@ -518,6 +519,7 @@ def _run(
                         _references(gradient) > _SOLE_OWNER
                         or gradient.base is not None
                         or not gradient.flags.c_contiguous
+                        or isinstance(gradient, np.generic)  # as NumPy makes of 0-d results
                     )
                 ):
                     gradient = copy(gradient)

@@ -15,7 +15,7 @@ from .backend.device import module_of, on
 from .backend.quiet import quiet
 from .engine import modes, no_grad
 from .ops import REGISTRY, core
-from .ops.core import raw
+from .ops.core import raw, with_out
 from .ops.shape import parse_size
 from .tensor import Tensor
 
@@ -109,6 +109,7 @@ def _dtype(dtype: Any) -> np.dtype:
     return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
 
 
+@with_out
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -128,6 +129,7 @@ def rand(
     return _made(streams.uniform(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
+@with_out
 def randn(
     *size: Any,
     generator: Generator | None = None,
@@ -147,6 +149,7 @@ def randn(
     return _made(streams.normal(shape, 0.0, 1.0, _dtype(dtype), device, generator), requires_grad, pin_memory)
 
 
+@with_out
 def randint(
     *args: Any,
     generator: Generator | None = None,
@@ -181,6 +184,7 @@ def _bounds(name: str, low: Any, high: Any) -> tuple[int, int]:
     return low.__index__(), high.__index__()
 
 
+@with_out
 def randperm(
     n: int,
     *,
@@ -492,6 +496,57 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     with on(count.device), quiet():
         successes = xp.minimum(_counted(few, inversion, rejection), n)
         return Tensor._wrap(xp.where(chance > 0.5, n - successes, successes).astype(count.dtype))
+
+
+# Rounds in each of which at least 95 in 100 draws are accepted: after all, one in 10**20 is left over.
+_GAMMA_ROUNDS = 16
+
+
+def _gamma_logarithms(a: Any, where: Any, generator: Generator | None) -> Any:
+    """Logarithms of gamma draws, float64.
+
+    Marsaglia and Tsang, "A simple method for generating gamma variables", 2000: for ``a < 1`` a draw for ``a + 1``
+    times ``U ** (1 / a)``. Each round has its own place in the stream, so that what is drawn next does not depend on
+    how many there were.
+    """
+    xp = module_of(a)
+    blocks = -(-a.size // 4)
+    seed, offset, place = streams.reserve(blocks * (2 * _GAMMA_ROUNDS + 1), generator)
+
+    def drawn(draw: Callable[..., Any], size: int, k: int) -> Any:
+        return draw((size,), 0.0, 1.0, np.float64, where, streams.at(seed, offset + k * blocks, place))
+
+    shift = xp.where(a < 1, a + 1, a).reshape(-1) - 1 / 3
+    found, left = xp.empty_like(shift), xp.arange(shift.size)
+    for k in range(_GAMMA_ROUNDS):
+        if not left.size:
+            break
+        d, x = shift[left], drawn(streams.normal, left.size, 2 * k + 1)
+        cube = 1 + x / xp.sqrt(9 * d)
+        cube *= cube * cube
+        log_cube = xp.log(xp.maximum(cube, 1e-300))
+        found[left] = xp.log(d) + log_cube
+        u = 1 - drawn(streams.uniform, left.size, 2 * k + 2)
+        left = left[(cube <= 0) | (xp.log(u) >= x * x / 2 + d * (1 - cube + log_cube))]
+    found = found.reshape(a.shape)
+    if bool((a < 1).any()):
+        found += xp.where(a < 1, xp.log(1 - drawn(streams.uniform, a.size, 0)).reshape(a.shape) / a, 0)
+    return found
+
+
+def log_standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """The logarithms of draws from the gamma distributions of these shape parameters and rate 1, in float64.
+
+    Gradients flow to ``input``, by implicit reparameterisation.
+
+    Raises:
+        NotImplementedError: ``input`` is not floating point.
+    """
+    if not input.is_floating_point():
+        raise NotImplementedError(f"gamma draws need a floating-point shape parameter, but got {input.dtype}")
+    with on(input.device), quiet():
+        draws = _gamma_logarithms(lazy.settled(input._data).astype(np.float64), input.device, generator)
+    return REGISTRY["gamma_path"](input, Tensor._wrap(draws))
 
 
 def _fill(name: str, target: Tensor, array: Any) -> Tensor:

@@ -7,7 +7,7 @@ on the class at the end of this file; what stands here is what a tensor is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -678,7 +678,7 @@ def _starting_gradient(output: Tensor, gradient: Any, taped: bool) -> Any:
 
 
 def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return [value] if isinstance(value, Tensor) or not isinstance(value, Iterable) else list(value)
 
 
 def _edge(t: Tensor) -> tuple[Any, int]:

@@ -12,6 +12,7 @@ import pytest
 from helpers import close, host
 
 import gpugrad as gg
+import gpugrad.nn.functional as F
 from gpugrad.backend import cuda, gemm
 
 if not cuda.diagnose().usable:
@@ -641,8 +642,91 @@ def test_nothing_is_written_into_a_dimension_without_elements():
         lambda: x.scatter_(0, gg.tensor([[0, 0]], device="cuda"), 1.0),
     ]
     for change in changes:
-        with pytest.raises((IndexError, RuntimeError), match="size 0"):
+        with pytest.raises((IndexError, RuntimeError), match=r"size 0|of 0 elements"):
             change()
+
+
+def _places(*values):
+    return gg.tensor(values, device="cuda")
+
+
+# What is asked of x (3, 4), with the error.
+OUT_OF_RANGE = {
+    "reading": (lambda x: x[_places(0, 3)], IndexError, "index 3 is out of bounds"),
+    "reading backwards": (lambda x: x[:, _places(-5)], IndexError, "index -5 is out of bounds"),
+    "reading ints": (lambda x: x.long()[_places(0, 3)], IndexError, "index 3 is out of bounds for dimension 0"),
+    "reading by two": (lambda x: x[_places(2, 0), _places(3, 4)], IndexError, "index 4 is out of bounds"),
+    "writing": (lambda x: x.__setitem__((..., _places(9)), 1), IndexError, "index 9 is out of bounds for dimension 1"),
+    "index_put": (lambda x: x.index_put((_places(3),), x[0]), IndexError, "index 3 is out of bounds"),
+    "adding": (lambda x: x.index_put((_places(3),), x[0], True), IndexError, "index 3 is out of bounds"),
+    "gather": (
+        lambda x: x.gather(1, _places(0, 4)[None]),
+        RuntimeError,
+        r"gather\(\): index 4 .* dimension 1 .* size 4",
+    ),
+    "scatter": (lambda x: x.scatter(0, _places(-1)[None], 1.0), RuntimeError, r"scatter\(\): index -1"),
+    "scatter_add": (lambda x: x.scatter_add(0, _places(3)[None], x), RuntimeError, r"scatter_add\(\): index 3"),
+    "index_select": (lambda x: x.index_select(0, _places(3)), IndexError, r"index_select\(\): index 3"),
+    "index_add": (lambda x: x.index_add(0, _places(-1), x[:1]), IndexError, r"index_add\(\): index -1"),
+    "index_fill": (lambda x: x.index_fill(0, _places(3), 1.0), IndexError, r"index_fill\(\): index 3"),
+    "take": (lambda x: x.take(_places(3, 12)), IndexError, "index 12 on a tensor of 12 elements"),
+    "put": (lambda x: x.put(_places(-13), x[0, :1]), IndexError, "index -13 on a tensor of 12 elements"),
+    "embedding": (lambda x: F.embedding(_places(1, 3), x), IndexError, r"embedding\(\): index 3"),
+    "embedding of ints": (lambda x: F.embedding(_places(1, -1), x.long()), IndexError, r"embedding\(\): index -1"),
+    "one_hot": (lambda x: F.one_hot(_places(1, 3), 3), RuntimeError, r"one_hot\(\): index 3"),
+    "cross_entropy": (lambda x: F.cross_entropy(x, _places(0, 1, 4)), IndexError, "Target 4 is out of bounds"),
+    "nll_loss": (lambda x: F.nll_loss(x, _places(0, -1, 1)), IndexError, "Target -1 is out of bounds"),
+}
+
+
+@pytest.mark.parametrize("what", OUT_OF_RANGE)
+def test_an_index_out_of_range_is_an_error_when_the_host_waits(what):
+    call, error, message = OUT_OF_RANGE[what]
+    x = gg.arange(12.0, device="cuda").reshape(3, 4)
+    call(x)
+    with pytest.raises(error, match=f"{message}.*CUDA_LAUNCH_BLOCKING"):
+        x.sum().item()
+    assert x.shape == (3, 4)
+    gg.cuda.synchronize()
+    call(x)
+    waiting = gg.cuda.Event()
+    waiting.record()
+    with pytest.raises(error, match=message):
+        waiting.synchronize()
+    call(x)
+    with pytest.raises(error, match=message):
+        gg.cuda.current_stream().synchronize()
+
+
+@pytest.mark.parametrize("what", OUT_OF_RANGE)
+def test_where_calls_wait_an_index_out_of_range_is_their_error(what, monkeypatch):
+    call, error, message = OUT_OF_RANGE[what]
+    x = gg.arange(12.0, device="cuda").reshape(3, 4)
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")
+    with pytest.raises(error, match=message):
+        call(x)
+
+
+def test_a_captured_step_tells_of_an_index_out_of_range(monkeypatch):
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")  # which must not make it wait while it is recorded
+    weight = gg.ones(5, 3, device="cuda", requires_grad=True)
+
+    @gg.compile
+    def step(index, target):
+        weight.grad = None
+        loss = F.cross_entropy(F.embedding(index, weight), target)
+        loss.backward()
+        return loss
+
+    for _ in range(4):
+        step(_places(0, 4), _places(0, 2)).item()
+    loss = step(_places(0, 4), _places(0, 3))
+    with pytest.raises(IndexError, match="Target 3 is out of bounds"):
+        loss.item()
+    loss = step(_places(0, 5), _places(0, 2))
+    with pytest.raises(IndexError, match=r"embedding\(\): index 5"):
+        loss.item()
+    assert step(_places(0, 4), _places(0, 2)).item() == pytest.approx(np.log(3))
 
 
 def test_plans_are_made_once():

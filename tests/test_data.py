@@ -356,7 +356,7 @@ def test_order_and_sizes(workers):
         [[8.0, 9.0], [8, 9]],
     ]
     loader = DataLoader(ds, batch_size=4, drop_last=True, num_workers=workers)
-    assert len(loader) == len(drain(loader)) == 2
+    assert len(loader) == len(iter(loader)) == len(drain(loader)) == 2
     assert len(DataLoader(ds, batch_size=4)) == 3
     assert len(loader.dataset) == 10
 

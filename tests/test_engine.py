@@ -186,6 +186,19 @@ def test_outputs_of_one_op_get_their_own_gradients():
 # Who owns a gradient
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_the_gradient_of_a_number_can_be_changed_in_place(create_graph):
+    scale = gg.tensor(0.5, requires_grad=True)
+    for turn in (1, 2):
+        (scale.exp() * gg.ones(3)).sum().backward(create_graph=create_graph and turn == 1)
+        assert isinstance(scale.grad._data, np.ndarray)
+        assert float(scale.grad) == pytest.approx(turn * 3 * np.exp(0.5))
+    gg.nn.utils.clip_grad_norm_([scale], 1.0)
+    assert float(scale.grad) == pytest.approx(1.0, rel=1e-5)
+    scale.grad.zero_()
+    assert float(scale.grad) == 0
+
+
 @pytest.mark.parametrize(
     "combine",
     [

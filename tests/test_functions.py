@@ -4,6 +4,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 """
 
 import inspect
+import re
 from functools import partial
 
 import numpy as np
@@ -75,7 +76,11 @@ SHAPES = """
     T.cat([e, x]); T.cat(x); T.cat([x, x], 5); T.cat([a.long(), a]); T.cat([a.float(), a]); T.cat([a]); T.stack([])
     T.stack([x, x * 3]); T.stack([x, x], 1); T.stack([x, x], -1); T.stack((x, x), axis=1); T.stack([s, s])
     T.stack([x, x[0]]); T.stack([x, x], 4); T.hstack([a, a]); T.hstack((v, v)); T.hstack([s, s]); T.vstack([v, v])
-    T.vstack([a, a]); T.dstack([v, v]); T.dstack([a, a]); T.row_stack([v, v]); T.atleast_1d(s); T.atleast_2d(s, v)
+    T.vstack([a, a]); T.dstack([v, v]); T.dstack([a, a]); T.row_stack([v, v]);
+    T.column_stack([v, v]); T.column_stack((v, arr2.T)); T.column_stack([s, s]); T.column_stack([a, v])
+    T.block_diag(a, s, v); T.block_diag(a, x); T.block_diag(a, a.long()); x.split(split_size=2, dim=2)
+    T.split_with_sizes(x, split_sizes=[1, 2], dim=1); x.split_with_sizes([1, 1], 1)
+    T.atleast_1d(s); T.atleast_2d(s, v)
     T.atleast_3d(v); T.atleast_3d(a, s); T.atleast_2d([v, s]); x.split(2, 1); T.split(x, [1, 2], dim=1)
     T.split(x, split_size_or_sections=2, dim=2); x.split(0, 1); x.split(-1, 1); x.split([1, 1], 1)
     x.split([1, -1, 3], 1); x.split(7, 1); s.split(1); x.chunk(2, 2); T.chunk(x, 3, dim=2); T.chunk(x, 3, axis=2)
@@ -91,6 +96,12 @@ SHAPES = """
     F.pad(x, (1,)); F.pad(x, (1,) * 8); F.pad(x, (1, 2), mode='reflect'); F.pad(x, (1, 2, 2, 1), mode='reflect')
     F.pad(x, (1, 2), mode='replicate'); F.pad(x, (7, 2, 1, 1), mode='replicate'); F.pad(x, (1, 2), mode='circular')
     T.tril(a, 1.5); T.triu(a, np.uint8(1)); x.rot90(1.5); x.chunk(np.uint8(2)); x.chunk(1.5); [0] * T.tensor(2)
+    F.interpolate(x[None], (2, 3), mode='bilinear', antialias=True); F.interpolate(x, 2, antialias=True)
+    F.interpolate(x[None], (7, 2), mode='bicubic', antialias=True); F.interpolate(x[None], 3, mode='bicubic')
+    F.interpolate(x[None], scale_factor=(0.5, 0.4), mode='bicubic', antialias=True, align_corners=True)
+    F.interpolate(x[None], scale_factor=0.4, mode='bilinear', antialias=True, recompute_scale_factor=True)
+    F.interpolate(x[None], scale_factor=0.7, mode='bilinear', antialias=True); F.interpolate(x, 9, mode='linear')
+    F.interpolate(x[None], (7, 9), mode='bicubic', align_corners=True); F.interpolate(x, 3, mode='nearest-exact')
     F.pad(x, (4, 3), mode='circular'); F.pad(x, (4, 4), mode='reflect'); F.pad(x, (5, 4), mode='circular')
     F.pad(x, (-3, -2)); F.pad(x, (1, 1), mode='foo'); F.pad(x, (1, 1), 'reflect', value=3.0)
     F.pad(a, (-1, 1), 'reflect'); F.pad(x, (-1, 2), 'circular'); F.pad(x, (-1, 2), 'replicate'); T.tril(a); x.triu(1)
@@ -251,7 +262,11 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     T.linalg.vecdot(x, x); T.linalg.vecdot(x, v); T.linalg.solve_triangular(A, x.T, upper=True)
     T.linalg.solve_triangular(A, x, upper=False, left=False)
     T.linalg.solve_triangular(A, x.T, upper=True, unitriangular=True); T.cholesky_solve(x.T, T.linalg.cholesky(P))
-    T.linalg.diagonal(B); T.linalg.matmul(x, y)
+    T.linalg.diagonal(B); T.linalg.matmul(x, y); distances(x, w); distances(b3, d4, 1.0); distances(x, x)
+    distances(w, x, p=3); distances(w.repeat(6, 1), x); distances(x, y); distances(x, v); distances(x, x, -1.0)
+    distances(w.repeat(6, 1), w, compute_mode='donot_use_mm_for_euclid_dist'); distances(x, w, 0.0)
+    distances(x, w, compute_mode='use_mm_for_euclid_dist'); distances(x, x, compute_mode='no'); distances(x[:0], w)
+    distances(w.repeat(6, 1), w.repeat(6, 1)[:, [1, 0, 2]])
 """
 
 STATISTICS = """
@@ -276,6 +291,32 @@ STATISTICS = """
     T.isin(T.tensor([0.1, 0.2]), 0.1); T.isin(x, x[0, 0]); T.isin(n, n[:1], assume_unique=True); T.isin(e, x)
     T.isin(1, 1); T.isin([1], li); T.isin(li, T.tensor([])); T.polygamma(2, v); T.polygamma(0, v); v.polygamma(1)
     T.polygamma(-1, v); T.lgamma(li + 1); v.digamma(); (v * 1).lgamma_(); (v * 1).polygamma_(1)
+    T.cov(a); T.cov(v); a.cov(correction=0); T.cov(a, fweights=T.tensor([1, 2, 3])); T.cov(e[:, :1]); T.cov(x)
+    T.cov(s); T.cov(a, fweights=T.tensor([1, 2, 3]), aweights=T.tensor([0.5, 1, 2], dtype=T.float64)); T.cov(a[:, :1])
+    T.cov(a, aweights=T.tensor([0.5, 1, 2], dtype=T.float64), correction=0); T.corrcoef(a); a.corrcoef(); T.corrcoef(v)
+    T.diff(x); T.diff(v, 2); x.diff(dim=0); T.diff(x, dim=1, prepend=x[:, :1]); T.diff(v, append=v[:2]); T.diff(v, 7)
+    T.diff(m); T.diff(v, 0); T.diff(s); T.diff(v, -1); T.diff(x, 1, 3); T.trapezoid(v); T.trapezoid(x, dx=0.5, dim=1)
+    T.trapezoid(x, w.detach()[0]); T.trapz(a, a); T.trapezoid(x, x[0, :, 0], dim=1); T.erfinv(x / 4); (v / 4).erfinv_()
+    T.erfinv(T.tensor([-1.0, 1, 1.5, 0, 0.999999, -0.3, 1e-30])); T.erfinv(li // 4)
+    T.erfinv(T.tensor([1 - 1e-15, 1 - 1e-9, 0.5, -0.49], dtype=T.float64)); T.logit(q[1:3]); q[1:3].logit(0.3)
+    T.deg2rad(v); T.rad2deg(x); T.deg2rad(li); T.special.expit(v); T.special.gammaln(q + 1); T.special.psi(q + 1)
+    T.special.logit(q[1:3]); T.special.ndtr(v); T.special.entr(q[1:]); T.special.xlog1py(q[1:], q[1:])
+    T.special.exp2(v); T.special.log_softmax(a, dim=1); T.special.entr(v.detach()); T.special.ndtri(q[1:3])
+    T.special.logsumexp(a, 1); T.special.xlogy(q, q); T.special.erfinv(q)
+"""
+
+WRITTEN = """
+    T.add(a, 1, out=target); T.add(a, a, alpha=2, out=target); T.mul(a, a, out=target); T.exp(a, out=target)
+    T.matmul(a, w, out=target); T.clamp(a, 0, 1, out=target); T.cat([a, a], out=target)
+    T.max(a, 1, out=(target, T.empty(0, dtype=T.int64))); T.eye(2, out=target); T.arange(3, out=target)
+    T.full((2,), 3, out=target); T.zeros(2, out=target); T.gt(a, 0, out=target); T.sub(a, 1, out=small)
+    T.add(m2, m2, out=target); T.exp(a, out=T.zeros(2, 3, dtype=T.int64)); T.sum(a, 1, out=target)
+    T.where(a > 0, a, 0 * a, out=target); T.max(a, 1, out=target); T.linspace(0, 1, 3, out=target)
+    T.rand(2, out=target).shape; T.randperm(3, out=T.empty(0, dtype=T.int64)).shape; T.add(a, 2, a); a.sub(2, a)
+    T.addcmul(a, 2, a, a); (a * 1).add_(0.5, a); (a * 1).addcdiv_(-2, a, a * a); T.addcdiv(a, 3, a, a)
+    (a * 1).sub_(1.5, a).addcmul_(2.0, a, a); (target + 0).fill_diagonal_(3)
+    T.zeros(7, 2).fill_diagonal_(1, wrap=True); T.zeros(3, 3, 3).fill_diagonal_(2); T.zeros(2, 3, 3).fill_diagonal_(2)
+    T.zeros(3).fill_diagonal_(2); T.zeros(2, 4).fill_diagonal_(-1)
 """
 
 CREATION = """
@@ -460,6 +501,12 @@ def expressions(text):
     return [part.strip() for line in text.strip().splitlines() for part in line.split(";") if part.strip()]
 
 
+def distances(x1, x2, *args, **kwargs):
+    """What cdist gives without a history: PyTorch cannot differentiate it twice."""
+    T = torch if isinstance(x1, torch.Tensor) else gg
+    return T.cdist(x1.detach(), x2.detach(), *args, **kwargs)
+
+
 def put(x, index, value):
     y = x * 1
     y[index] = value
@@ -489,7 +536,15 @@ def evaluate(T, expression, inputs):
     leaves = [t.requires_grad_() for t in values.values() if t.is_floating_point()]
     functional = torch.nn.functional if T is torch else gg.nn.functional
     try:
-        names = {"T": T, "F": functional, "np": np, "put": put, "m": None, "cpu": partial(T.tensor, device="cpu")}
+        names = {
+            "T": T,
+            "F": functional,
+            "np": np,
+            "put": put,
+            "distances": distances,
+            "m": None,
+            "cpu": partial(T.tensor, device="cpu"),
+        }
         found = flatten(eval(expression, {**names, **values}))
     except Exception as error:
         # PyTorch's own LinAlgError has a private name.
@@ -614,6 +669,51 @@ RANKS = {"q": np.array([0.0, 0.2, 0.55, 1.0]), "edges": np.array([-1.0, 0.0, 0.3
 @pytest.mark.parametrize("expression", expressions(STATISTICS))
 def test_statistics(expression, device):
     compare(expression, {**INPUTS, **RANKS}, device)
+
+
+@pytest.mark.parametrize("rows", [3, 30])
+def test_distances_can_be_differentiated_twice_and_have_no_gradient_at_zero(rows, device):
+    x = gg.tensor(draw.standard_normal((rows, 3)), device=device).requires_grad_()
+    y = gg.tensor(draw.standard_normal((4, 3)), device=device).requires_grad_()
+    found = []
+    for out in (gg.cdist(x, y), ((x.unsqueeze(1) - y) ** 2).sum(-1).sqrt()):
+        first = gg.autograd.grad((out**3).sum(), (x, y), create_graph=True)
+        found.append([out, *first, *gg.autograd.grad(sum((g**2).sum() for g in first), (x, y))])
+    for mine, expected in zip(*found, strict=True):
+        close(mine, expected, 1e-7, 1e-7)
+    twice = gg.cat([x, x])
+    mode = "donot_use_mm_for_euclid_dist" if rows < 25 else "use_mm_for_euclid_dist"
+    (grad,) = gg.autograd.grad(gg.cdist(twice, twice * 1, compute_mode=mode).sum(), x)
+    assert bool(gg.isfinite(grad).all())
+
+
+@pytest.mark.parametrize("expression", expressions(WRITTEN))
+def test_results_written_to_given_tensors_and_old_orders_of_arguments(expression, device):
+    array = np.arange(6.0).reshape(2, 3) - 2.5
+    inputs = {
+        "a": array,
+        "w": array.T,
+        "m2": array > 0,
+        "target": np.zeros((2, 3)),
+        "small": np.zeros((2, 1), np.float32),
+    }
+    with gg.no_grad(), torch.no_grad():
+        compare(re.sub("(target|small)", r"\1.detach()", expression), inputs, device)
+
+
+def test_results_with_a_history_are_not_written_to_given_tensors():
+    x, out = gg.ones(2, requires_grad=True), gg.zeros(2)
+    for call in (lambda: gg.add(x, 1, out=out), lambda: gg.add(out, 1, out=x), lambda: gg.stack([x, x], out=out)):
+        with pytest.raises(RuntimeError, match="don't support automatic differentiation"):
+            call()
+    with pytest.raises(TypeError, match="out must be a tensor, but got 3"):
+        gg.add(out, 1, out=3)
+    with pytest.raises(TypeError, match="out must be 2 tensors"):
+        gg.max(gg.ones(2, 2), 1, out=(out,))
+    with pytest.warns(UserWarning, match=r"of shape \(2,\), is resized to \(3,\)"):
+        gg.exp(gg.zeros(3), out=out)
+    assert out.tolist() == [1, 1, 1]
+    assert gg.add(out, 1, out=out) is out
 
 
 @pytest.mark.parametrize("expression", expressions(CREATION))

@@ -16,7 +16,7 @@ from helpers import ACCELERATED, close, host, needs_torch, on_every_device, torc
 
 import gpugrad as gg
 from gpugrad import nn
-from gpugrad.autograd import gradgradcheck
+from gpugrad.autograd import gradcheck, gradgradcheck
 from gpugrad.nn import functional as F
 from gpugrad.nn import init
 from gpugrad.nn.utils import rnn as rnn_utils
@@ -771,6 +771,8 @@ X = draw(2, 4, 6)
 IMAGE = draw(2, 4, 6, 7)
 VOLUME = draw(2, 4, 5, 6, 5)
 
+OFFSETS = np.array([0, 2, 2, 5, 6])
+
 LAYERS = {
     "identity": (lambda nn: nn.Identity(3, unused=1), X),
     "linear": (lambda nn: nn.Linear(6, 5), X),
@@ -827,6 +829,31 @@ LAYERS = {
     "embedding": (lambda nn: nn.Embedding(5, 3), ints(4, 2)),
     "embedding-padding": (lambda nn: nn.Embedding(5, 3, padding_idx=-2), ints(4, 5)),
     "embedding-max-norm": (lambda nn: nn.Embedding(5, 3, max_norm=0.5), ints(4)),
+    "embedding-by-frequency": (lambda nn: nn.Embedding(5, 3, 1, scale_grad_by_freq=True, sparse=False), ints(4, 5)),
+    "embedding-bag": (lambda nn: nn.EmbeddingBag(5, 3), ints(4, 2)),
+    "embedding-bag-sum": (lambda nn: nn.EmbeddingBag(5, 3, mode="sum", padding_idx=1), ints(4, 5)),
+    "embedding-bag-max": (lambda nn: nn.EmbeddingBag(5, 3, max_norm=0.5, norm_type=1, mode="max"), ints(4, 5)),
+    "embedding-bag-max-padding": (lambda nn: nn.EmbeddingBag(3, 4, mode="max", padding_idx=-1), ints(8, 2, high=3)),
+    "embedding-bag-weights": (lambda nn: nn.EmbeddingBag(5, 3, mode="sum"), ints(6), OFFSETS[:4], draw(6)),
+    "embedding-bag-weights-2d": (
+        lambda nn: nn.EmbeddingBag(5, 3, mode="sum", padding_idx=0),
+        ints(4, 2),
+        None,
+        draw(4, 2),
+    ),
+    **{
+        f"embedding-bag-{mode}-{last}-{padding}": (
+            lambda nn, mode=mode, last=last, padding=padding: nn.EmbeddingBag(
+                5, 3, mode=mode, include_last_offset=last, padding_idx=padding
+            ),
+            ints(6),
+            OFFSETS,
+        )
+        for mode in ("sum", "mean", "max")
+        for last in (False, True)
+        for padding in (None, 3)
+    },
+    "embedding-bag-empty": (lambda nn: nn.EmbeddingBag(5, 3, mode="max"), ints(0), np.array([0, 0])),
     "flatten": (lambda nn: nn.Flatten(), IMAGE),
     "flatten-some": (lambda nn: nn.Flatten(1, 2), IMAGE),
     "unflatten": (lambda nn: nn.Unflatten(1, (2, -1)), X),
@@ -893,6 +920,11 @@ ACTIVATIONS = {
     "softmax2d": lambda nn: nn.Softmax2d(),
 }
 
+LABELS = np.array([[2, 0, -1, 1], [-1, 0, 1, 2], [3, 3, 1, -1], [0, 1, 2, 3], [1, -1, -1, -1]])
+PROBS = np.log(draw(6, 5, 4, low=0.05, high=1.0) / draw(6, 5, 4, low=0.05, high=1.0).sum(2, keepdims=True))
+SPELLED = np.array([[1, 2, 2], [3, 1, 0], [2, 2, 2], [1, 0, 0], [0, 0, 0]])
+SPELLED_LENGTHS, STEPS = np.array([3, 2, 3, 1, 0]), np.array([6, 4, 6, 1, 5])
+
 LOGITS, CLASSES = draw(5, 4, low=-3, high=3), ints(5, high=4)
 UNIT, ZERO_ONE = draw(5, 4, low=0.05, high=0.95), (draw(5, 4) > 0).astype(np.float64)
 WEIGHT = draw(4, low=0.5, high=2)
@@ -934,6 +966,30 @@ LOSSES = {
     "hinge-embedding": (lambda nn, r: nn.HingeEmbeddingLoss(reduction=r), A[:, 0], SIGNS),
     "soft-margin": (lambda nn, r: nn.SoftMarginLoss(reduction=r), A[:, 0], SIGNS),
     "triplet": (lambda nn, r: nn.TripletMarginLoss(0.7, swap=True, reduction=r), A, B, C),
+    "triplet-distance": (lambda nn, r: nn.TripletMarginWithDistanceLoss(margin=0.7, reduction=r), A, B, C),
+    "triplet-a-distance": (
+        lambda nn, r: nn.TripletMarginWithDistanceLoss(
+            distance_function=nn.CosineSimilarity(), swap=True, reduction=r
+        ),
+        A, B, C,
+    ),
+    "multi-margin": (lambda nn, r: nn.MultiMarginLoss(margin=0.5, reduction=r), LOGITS, CLASSES),
+    "multi-margin-weighted": (lambda nn, r: weighted("MultiMarginLoss", p=2, reduction=r)(nn), LOGITS, CLASSES),
+    "multi-margin-single": (lambda nn, r: nn.MultiMarginLoss(reduction=r), LOGITS[0], CLASSES[:1].reshape(())),
+    "multi-label-margin": (lambda nn, r: nn.MultiLabelMarginLoss(reduction=r), LOGITS, LABELS),
+    "multi-label-margin-single": (lambda nn, r: nn.MultiLabelMarginLoss(reduction=r), LOGITS[0], LABELS[0]),
+    "multi-label-soft-margin": (
+        lambda nn, r: weighted("MultiLabelSoftMarginLoss", reduction=r)(nn), LOGITS, ZERO_ONE,
+    ),
+    "ctc": (lambda nn, r: nn.CTCLoss(reduction=r, zero_infinity=True), PROBS, SPELLED, STEPS, SPELLED_LENGTHS),
+    "ctc-infinite": (lambda nn, r: nn.CTCLoss(reduction=r), PROBS, SPELLED, STEPS // 2, SPELLED_LENGTHS),
+    "ctc-tuples": (lambda nn, r: nn.CTCLoss(3, r), PROBS, SPELLED, (6, 5, 6, 5, 4), (3, 3, 1, 2, 3)),
+    "ctc-joined": (
+        lambda nn, r: nn.CTCLoss(reduction=r),
+        PROBS, np.array([1, 2, 2, 3, 1, 2, 1, 2, 3]), STEPS + 1 - (STEPS > 5), SPELLED_LENGTHS,
+    ),
+    "ctc-single": (lambda nn, r: nn.CTCLoss(reduction=r), PROBS[:, 0], SPELLED[0], np.array(6), np.array(3)),
+    "ctc-no-labels": (lambda nn, r: nn.CTCLoss(reduction=r), PROBS, SPELLED, (0, 5, 6, 1, 1), (0, 0, 0, 0, 1)),
 }  # fmt: skip
 
 SEQUENCE = draw(5, 3, 4)
@@ -1039,7 +1095,7 @@ def flat(values):
     """The tensors in a nested result."""
     if isinstance(values, tuple | list):
         return [t for value in values for t in flat(value)]
-    return [] if values is None or isinstance(values, bool) else [values]
+    return [] if values is None or isinstance(values, int) else [values]
 
 
 def backward(outs, rng_seed=7):
@@ -1121,6 +1177,43 @@ def test_losses_are_pytorchs(name, reduction):
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
 
 
+@on_every_device
+def test_ctc_loss_gives_the_gradient_of_logits_once():
+    logits = gg.tensor(draw(5, 2, 4, low=-3, high=3), requires_grad=True)
+    targets = gg.tensor([[1, 1], [3, 2]])
+
+    def loss(logits):
+        return F.ctc_loss(logits.log_softmax(2), targets, (5, 4), (2, 1), reduction="sum")
+
+    assert gradcheck(loss, logits)
+    (slope,) = gg.autograd.grad(loss(logits), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        slope.sum().backward()
+    # Far from probable, where products of probabilities would vanish.
+    steep = gg.tensor(draw(5, 2, 4) * 1e4, requires_grad=True)
+    loss(steep).backward()
+    assert np.isfinite(host(steep.grad)).all()
+
+
+@on_every_device
+def test_a_bag_by_frequency_divides_by_the_uses_of_each_row():
+    table = gg.ones(6, 2, dtype=gg.float64, requires_grad=True)
+    F.embedding_bag(gg.tensor([1, 2, 2, 4]), table, gg.tensor([0, 2, 2]), None, 2, True, "sum").sum().backward()
+    close(table.grad[:, 0], np.array([0.0, 1, 1, 0, 1, 0]))
+
+
+@on_every_device
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_what_comes_after_the_last_offset_is_in_no_bag(mode):
+    table = gg.tensor(draw(4, 2), requires_grad=True)
+    bags = F.embedding_bag(gg.tensor([1, 2, 3]), table, gg.tensor([0, 1, 2]), mode=mode, include_last_offset=True)
+    close(bags, host(table)[[1, 2]])
+    bags.sum().backward()
+    assert not host(table.grad)[3].any()
+    assert F.embedding_bag(gg.tensor([1]), table, gg.tensor([0]), mode=mode, include_last_offset=True).shape == (0, 2)
+    assert not host(F.embedding_bag(gg.zeros(2, 0, dtype=gg.int64), table, mode=mode)).any()
+
+
 @needs_torch
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3), (1, 4, 2, 2), (0, 4), (0, 4, 2)])
@@ -1166,7 +1259,7 @@ def Fixed(nn, loss):
             self.loss = loss
 
         def forward(self, input, *rest):
-            return self.loss(input, *(t.detach() for t in rest))
+            return self.loss(input, *(t.detach() if hasattr(t, "detach") else t for t in rest))
 
     return Loss()
 
@@ -1403,6 +1496,10 @@ def test_embedding_from_pretrained():
     assert nn.Embedding(4, 2, padding_idx=1).weight[1].tolist() == [0.0, 0.0]
 
 
+def tensor_or_tuple(value):
+    return gg.tensor(value) if isinstance(value, list) else value
+
+
 BAD_LAYERS = [
     (ValueError, lambda: nn.Conv2d(3, 4, 3, groups=2)),
     (ValueError, lambda: nn.Conv2d(2, 3, 3, groups=2)),
@@ -1420,7 +1517,50 @@ BAD_LAYERS = [
     (ValueError, lambda: nn.Embedding(3, 2, padding_idx=3)),
     (ValueError, lambda: nn.Embedding(3, 2, _weight=gg.ones(2, 2))),
     (ValueError, lambda: nn.Embedding.from_pretrained(gg.ones(3))),
-    (NotImplementedError, lambda: nn.Embedding(3, 2, scale_grad_by_freq=True)),
+    (AssertionError, lambda: nn.EmbeddingBag(3, 2, padding_idx=3)),
+    (AssertionError, lambda: nn.EmbeddingBag(3, 2, _weight=gg.ones(2, 2))),
+    (AssertionError, lambda: nn.EmbeddingBag.from_pretrained(gg.ones(3))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[1, 2]]), gg.tensor([0]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[[1, 2]]]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2, mode="min")(gg.tensor([[1, 2]]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2, mode="max", scale_grad_by_freq=True)(gg.tensor([[1, 2]]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2, mode="sum")(gg.tensor([[1, 2]]), None, gg.ones(2))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2, mode="sum")(gg.tensor([[1, 2]]), None, gg.ones(1, 2).double())),
+    (NotImplementedError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[1, 2]]), None, gg.ones(1, 2))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([1]))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([0, 3]))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([0, 2, 1]))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([0.0]))),
+    (RuntimeError, lambda: F.embedding_bag(gg.tensor([[1]]), gg.ones(3, 2), padding_idx=3)),
+    (IndexError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[1, 3]]))),
+    (ValueError, lambda: nn.MultiMarginLoss(3)),
+    (ValueError, lambda: nn.MultiMarginLoss(weight=gg.ones(2, 2))),
+    (ValueError, lambda: nn.TripletMarginWithDistanceLoss(margin=0)),
+    (RuntimeError, lambda: nn.TripletMarginWithDistanceLoss()(gg.ones(2, 3), gg.ones(2, 3), gg.ones(3))),
+    (RuntimeError, lambda: nn.MultiLabelMarginLoss()(gg.ones(2, 3), gg.zeros(3, dtype=gg.int64))),
+    (RuntimeError, lambda: nn.MultiLabelMarginLoss()(gg.ones(2, 3), gg.zeros(2, 3))),
+    *[
+        (error, lambda probs=probs, args=args, blank=blank: nn.CTCLoss(blank)(probs, *map(tensor_or_tuple, args)))
+        for error, probs, blank, *args in (
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], (5,), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5, 5], [2]),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], (5, 6), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], (5, -1), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5, 5], [2, 3]),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2]], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [1, 2, 3], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[[1, 2]]], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 4, [[1, 2], [2, 1]], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 0, 4), 0, [[]], (), ()),
+            (RuntimeError, gg.zeros(5), 0, [1], (5,), (1,)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5.0, 5.0], [2, 2]),
+            (TypeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5, 5], (2, 2)),
+            (TypeError, gg.zeros(5, 4), 0, [1, 2], 5, 2),
+            (IndexError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 4]], (5, 5), (2, 2)),
+            (NotImplementedError, gg.zeros(5, 2, 4, dtype=gg.int64), 0, [[1, 2], [2, 1]], (5, 5), (2, 2)),
+        )
+    ],
     (ValueError, lambda: nn.Hardtanh(1.0, 1.0)),
     (ValueError, lambda: nn.Softmax2d()(gg.ones(2, 2))),
     (TypeError, lambda: nn.Unflatten(1, 3)),
@@ -1579,6 +1719,15 @@ def test_gains_and_fans_are_pytorchs():
     for shape in ((3, 4), (3, 4, 5), (2, 3, 4, 5)):
         expected = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
         assert init._calculate_fan_in_and_fan_out(gg.empty(shape)) == expected
+        assert init._calculate_correct_fan(gg.empty(shape), "fan_out") == expected[1]
+
+
+@pytest.mark.parametrize("name", ["_single", "_pair", "_triple", "_quadruple"])
+def test_layers_outside_the_library_parse_their_sizes_by_pytorchs_private_names(name):
+    ours, theirs = getattr(gg.nn.modules.utils, name), getattr(torch.nn.modules.utils, name)
+    for value in (3, (1, 2), [4, 5, 6], gg.Size([7]), "same"):
+        assert ours(value) == theirs(value)
+    assert ours.__name__ == name
 
 
 @pytest.mark.parametrize(
@@ -1730,3 +1879,60 @@ def test_a_kernel_for_attention_can_be_named():
             )
     with pytest.raises(TypeError, match="SDPBackend"), nn.attention.sdpa_kernel("math"):
         pass
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("weight_norm", {}),
+        ("weight_norm", {"dim": None}),
+        ("weight_norm", {"dim": 1, "name": "weight"}),
+        ("spectral_norm", {}),
+        ("spectral_norm", {"n_power_iterations": 3, "eps": 1e-6}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layer", ["Linear(4, 3)", "Conv1d(4, 3, 2)", "ConvTranspose1d(4, 3, 2)"])
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor")
+def test_normalised_weights_are_those_of_pytorch(kind, options, layer):
+    x = np.random.default_rng(0).standard_normal((2, 4, 4)).astype(np.float32)
+    results = []
+    state = None
+    for T in (torch, gg):
+        module = getattr(T.nn.utils, kind)(eval(layer, vars(T.nn)), **options)
+        if state is None:
+            state = {name: t.clone().numpy() for name, t in module.state_dict().items()}
+        module.load_state_dict({name: T.tensor(array) for name, array in state.items()})
+        found = [list(module.state_dict())]
+        with pytest.raises(RuntimeError, match="Cannot register two"):
+            getattr(T.nn.utils, kind)(module)
+        for training in (True, True, False):
+            module.train(training)
+            module.zero_grad()
+            (module(T.tensor(x)) ** 2).sum().backward()
+            found += [p.grad.numpy().copy() for p in module.parameters()] + [module.weight.detach().numpy().copy()]
+        found += [t.numpy() for t in module.state_dict().values()]
+        getattr(T.nn.utils, f"remove_{kind}")(module)
+        with pytest.raises(ValueError, match="not found"):
+            getattr(T.nn.utils, f"remove_{kind}")(module)
+        found += [list(module.state_dict()), module(T.tensor(x)).detach().numpy()]
+        results.append(found)
+    for mine, expected in zip(results[1], results[0], strict=True):
+        if isinstance(expected, list):
+            assert mine == expected
+        else:
+            np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_copies_of_a_module_with_a_normalised_weight_are_on_their_own():
+    module = nn.utils.spectral_norm(nn.Linear(2, 2))
+    other = copy.deepcopy(module)
+    nn.utils.remove_spectral_norm(other)
+    assert list(other.state_dict()) == ["bias", "weight"] or list(other.state_dict()) == ["weight", "bias"]
+    assert list(module.state_dict()) == ["bias", "weight_orig", "weight_u", "weight_v"]
+    module(gg.ones(1, 2))
+    assert isinstance(other.weight, nn.Parameter)
+    assert module.weight.grad_fn is not None
+    with pytest.raises(ValueError, match="n_power_iterations to be positive"):
+        nn.utils.spectral_norm(nn.Linear(2, 2), n_power_iterations=0)

@@ -53,6 +53,15 @@ CASES += [
     ("Adadelta", {"maximize": True}),
     ("RAdam", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
     ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("Adamax", {"lr": 0.01, "betas": (0.8, 0.95)}),
+    ("Adamax", {"weight_decay": 0.1, "eps": 0.1, "maximize": True}),
+    ("NAdam", {"lr": 0.01, "betas": (0.8, 0.95)}),
+    ("NAdam", {"weight_decay": 0.1, "momentum_decay": 0.1, "maximize": True}),
+    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("Rprop", {"lr": 0.1}),
+    ("Rprop", {"etas": (0.3, 1.7), "step_sizes": (5e-3, 0.05), "maximize": True}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.1}),
+    ("ASGD", {"t0": 5, "alpha": 0.5, "weight_decay": 0.1, "maximize": True}),
     ("Adam", {"lr": 0.0}),
     ("Adam", {"lr": 1e-30, "weight_decay": 0.1, "decoupled_weight_decay": True}),
 ]
@@ -125,7 +134,7 @@ def test_fifty_steps_equal_pytorch(name, choice):
 
 
 @needs_torch
-@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adadelta"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adadelta", "Adamax", "NAdam", "Rprop", "ASGD"])
 def test_float32_equals_pytorch_to_rounding(name):
     rng = np.random.default_rng(2)
     ours, theirs = make_pair(rng, dtype="float32")
@@ -1005,6 +1014,10 @@ def test_a_cuda_device_steps_as_the_cpu_does(place, name, choice):
         ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}),
         ("Adadelta", {"weight_decay": 0.1, "maximize": True}),
         ("RAdam", {"lr": 0.01, "weight_decay": 0.1}),
+        ("Adamax", {"weight_decay": 0.1, "maximize": True}),
+        ("NAdam", {"weight_decay": 0.1, "momentum_decay": 0.1}),
+        ("Rprop", {"step_sizes": (1e-3, 0.05), "maximize": True}),
+        ("ASGD", {"t0": 5, "lambd": 0.1, "weight_decay": 0.1}),
     ],
     ids=str,
 )

@@ -11,12 +11,15 @@ import importlib.util
 import os
 import re
 import sys
+import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 Allocator = Callable[[int], Any]
 
@@ -178,6 +181,54 @@ def set_device(index: int) -> None:
 def synchronize() -> None:
     """Wait for the current CUDA device."""
     cupy().cuda.runtime.deviceSynchronize()
+    raise_faults()
+
+
+Check = tuple[str, type[Exception]]
+"""How a kernel's finding is raised: the message, with places for what was ``wrong`` and its ``limit``, and its type."""
+
+_sites: list[Check] = []
+"""What kernels check, in the order in which they were first asked to."""
+
+_sites_lock = threading.Lock()
+
+
+@functools.cache
+def _faults() -> np.ndarray:
+    """Where kernels tell the host what they found: 1 + the number of the site (0 for nothing), the value, its limit.
+
+    Page-locked memory, which all devices write to and the host reads without asking them.
+    """
+    words = cupyx().empty_pinned((3,), np.int64)
+    words[:] = 0
+    return words
+
+
+@functools.cache
+def fault_site(check: Check) -> tuple[np.uint64, np.int64]:
+    """The last two arguments of a kernel that checks what it is given: see ``report`` in ``kernels/common.cuh``."""
+    with _sites_lock:
+        _sites.append(check)
+        return np.uint64(_faults().ctypes.data), np.int64(len(_sites))
+
+
+def raise_faults() -> None:
+    """Raise what kernels have reported since the last call; for whoever has just waited for them."""
+    if not _sites or not _faults()[0]:
+        return
+    site, wrong, limit = _faults().tolist()
+    _faults()[0] = 0
+    message, error = _sites[site - 1]
+    raise error(
+        f"{message.format(wrong=wrong, limit=limit)} (A CUDA device found this after the call had returned: what was "
+        "computed since is invalid. With CUDA_LAUNCH_BLOCKING=1 in the environment the call itself raises it.)"
+    )
+
+
+def raise_faults_if_blocking() -> None:
+    """Wait, and raise what kernels have reported, if ``CUDA_LAUNCH_BLOCKING=1`` in the environment asks for it."""
+    if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1" and not is_capturing():
+        synchronize()
 
 
 def properties(index: int) -> dict[str, Any]:
@@ -418,7 +469,9 @@ def fetch(array: Any, out: Any, non_blocking: bool) -> Any:
     if non_blocking and out is None:
         out = cupyx().empty_pinned(array.shape, array.dtype)
     if not (non_blocking and is_pinned(out)):
-        return array.get(out=out)
+        found = array.get(out=out)
+        raise_faults()
+        return found
     array.get(out=out, blocking=False)
     # The pool gives pinned memory to the next who asks as soon as it is freed, also when it is still written to.
     cupy().cuda.pinned_memory._add_to_watch_list(cupy().cuda.get_current_stream().record(), out)

@@ -51,6 +51,7 @@ class Event:
     def synchronize(self) -> None:
         """Wait until all work before the mark is done."""
         self._event.synchronize()
+        cuda.raise_faults()
 
     def elapsed_time(self, end_event: Event) -> float:
         """Milliseconds from this mark to another.
@@ -100,6 +101,7 @@ class Stream:
     def synchronize(self) -> None:
         """Wait until all its work is done."""
         self._stream.synchronize()
+        cuda.raise_faults()
 
     def record_event(self, event: Event | None = None) -> Event:
         """Set a mark here."""

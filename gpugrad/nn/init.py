@@ -76,20 +76,8 @@ def trunc_normal_(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: the values may be distributed wrongly",
             stacklevel=2,
         )
-    tensor.uniform_(below(a), below(b), generator=generator)
-    return tensor.copy_((_inverse_erf(tensor) * (std * math.sqrt(2.0)) + mean).clamp(min=a, max=b))
-
-
-def _inverse_erf(y: Tensor) -> Tensor:
-    """The x with erf(x) = y: Winitzki's approximation (2008) and three steps of Newton's method."""
-    eps = float(np.finfo(y.dtype).eps)
-    y = y.clamp(min=-1 + eps, max=1 - eps)
-    log = (1 - y * y).log()
-    half = 2 / (math.pi * 0.147) + log / 2
-    x = y.sign() * ((half * half - log / 0.147).sqrt() - half).sqrt()
-    for _ in range(3):
-        x = x - (x.erf() - y) * (x * x).exp() * (math.sqrt(math.pi) / 2)
-    return x
+    tensor.uniform_(below(a), below(b), generator=generator).erfinv_()
+    return tensor.mul_(std * math.sqrt(2.0)).add_(mean).clamp_(min=a, max=b)
 
 
 @no_grad()
@@ -150,7 +138,7 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
-def _fan(tensor: Tensor, mode: str) -> int:
+def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
     modes = ("fan_in", "fan_out")
     if str(mode).lower() not in modes:
         raise ValueError(f"Mode {mode} not supported, please use one of {list(modes)}")
@@ -193,7 +181,7 @@ def kaiming_uniform_(
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
-    bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _fan(tensor, mode))
+    bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _calculate_correct_fan(tensor, mode))
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -208,7 +196,9 @@ def kaiming_normal_(
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
+    return normal_(
+        tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_calculate_correct_fan(tensor, mode)), generator
+    )
 
 
 @no_grad()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
@@ -933,10 +934,12 @@ def public(*, method: bool | str | tuple[str, ...] = True, name: str | None = No
 
 
 def beside_first(function: Any) -> Any:
-    """A function of tensors that makes the CUDA device of its first one the current one meanwhile."""
+    """A function of tensors with the CUDA device of its first one as the current one, and with an argument ``out``."""
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is not None:
+            return into(out, call, *args, **kwargs)
         data = getattr(args[0], "_data", None) if args else None
         if data is None or data.__class__ is ndarray:
             return function(*args, **kwargs)
@@ -946,6 +949,50 @@ def beside_first(function: Any) -> Any:
     # In tracebacks, and where a step that cannot be captured says why, it goes by the function's name.
     code = call.__code__  # type: ignore[attr-defined]
     call.__code__ = code.replace(co_name=function.__name__, co_qualname=function.__qualname__)  # type: ignore[attr-defined]
+    return call
+
+
+def into(out: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What ``function`` returns, written to the tensor ``out`` (or several), which gets its shape and is returned.
+
+    Raises:
+        TypeError: ``out`` is not as many tensors as are returned.
+        RuntimeError: a gradient would flow, or the dtype of ``out`` cannot hold the result.
+    """
+    name, results = function.__name__.strip("_"), function(*args, **kwargs)
+    several = isinstance(results, tuple)
+    targets, results = (out, results) if several else ((out,), (results,))
+    if isinstance(targets, Tensor) or [isinstance(t, Tensor) for t in targets] != [True] * len(results):
+        raise TypeError(
+            f"{name}(): out must be {f'{len(results)} tensors' if several else 'a tensor'}, but got {out!r}"
+        )
+    if modes.grad and any(t._needs_grad for t in (*targets, *results)):
+        raise RuntimeError(
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, "
+            "but one of the arguments requires grad."
+        )
+    for target, result in zip(targets, results, strict=True):
+        if target.shape != result.shape:
+            if target.numel():
+                warnings.warn(
+                    f"{name}(): out, of shape {tuple(target.shape)}, is resized to {tuple(result.shape)}; "
+                    "make it of that shape, or empty it with resize_(0), which PyTorch asks for too",
+                    stacklevel=3,
+                )
+            METHODS["resize_"](target, tuple(result.shape))
+        inplace(name, lambda _, result=result: result, target)
+    return out
+
+
+def with_out(function: Callable[..., Any]) -> Any:
+    """A function that makes tensors, with an argument ``out`` for the one to fill, whose dtype and device it takes."""
+
+    @functools.wraps(function)
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is None:
+            return function(*args, **kwargs)
+        return into(out, function, *args, **{"dtype": out.dtype, "device": out.device} | kwargs)
+
     return call
 
 

@@ -249,7 +249,9 @@ def ranked(t: Any) -> tuple[np.dtype, int]:
 
 
 def _function(op: Elementwise) -> Callable[..., Any]:
-    def function(*args: Any, **kwargs: Any) -> Any:
+    def function(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is not None:
+            return core.into(out, function, *args, **kwargs)
         return op.general(op.bind(args, kwargs) if kwargs else args)
 
     return function
@@ -263,8 +265,10 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
     forward, general = op.forward, op.general
     recorded: Any = None
 
-    def function(input: Any) -> Any:
+    def function(input: Any, *, out: Any = None) -> Any:
         nonlocal recorded
+        if out is not None:
+            return core.into(out, function, input)
         try:
             a = input._data
             dtype = a.dtype
@@ -334,7 +338,9 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
     general = op.general_operator if as_operator else op.general
     plans: list[Any] = [None] * 4
 
-    def function(input: Any, other: Any) -> Any:
+    def function(input: Any, other: Any, *, out: Any = None) -> Any:
+        if out is not None:
+            return core.into(out, function, input, other)
         try:
             a = input._data
             dtype = a.dtype

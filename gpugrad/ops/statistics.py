@@ -1,9 +1,10 @@
-"""Quantiles, histograms, and which elements are among others."""
+"""Quantiles, histograms, covariances, and which elements are among others."""
 
 from __future__ import annotations
 
 import math
 import operator
+import warnings
 from typing import Any
 
 import numpy as np
@@ -210,3 +211,77 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     xp = module_of(arrays[0])
     with beside(arrays[0]):
         return core.Tensor._wrap(xp.asarray(xp.isin(*arrays, invert=invert)))
+
+
+def _at_most_a_matrix(name: str, input: Any) -> None:
+    if input._data.ndim > 2:
+        raise RuntimeError(
+            f"{name}(): expected input to have two or fewer dimensions but got an input with {input._data.ndim} "
+            "dimensions"
+        )
+
+
+def _weights(name: str, weights: Any, floats: bool, count: int) -> Any:
+    if weights._data.ndim > 1 or weights._data.size != count:
+        raise RuntimeError(
+            f"cov(): expected {name} to have one element for each of the {count} observations, but got shape "
+            f"{tuple(weights.shape)}"
+        )
+    if dtypes.category(weights.dtype) != (2 if floats else 1):
+        kind = "floating point" if floats else "integral"
+        raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {weights.dtype}")
+    if bool((weights < 0).any()):
+        raise RuntimeError(f"cov(): {name} cannot be negative")
+    return weights
+
+
+@public()
+def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:
+    """The covariances of variables, one in each row of ``input``, a column for each observation.
+
+    Args:
+        correction: what the number of observations is lessened by before dividing.
+        fweights: how often each observation counts, integers.
+        aweights: how much each observation weighs, floating point.
+
+    Raises:
+        RuntimeError: ``input`` has more than two dimensions or is of bools, or the weights do not fit, are negative or
+            sum to 0.
+    """
+    _at_most_a_matrix("cov", input)
+    if input.dtype.kind == "b":
+        raise RuntimeError("cov(): bool dtype is not supported for input")
+    rows = input.reshape(1, -1) if input._data.ndim < 2 else input
+    count = rows.shape[1]
+    weights = None if fweights is None else _weights("fweights", fweights, False, count)
+    if aweights is not None:
+        aweights = _weights("aweights", aweights, True, count)
+        weights = aweights if weights is None else weights * aweights
+    if weights is None:
+        total, freedom = count, count - correction
+        mean = rows.sum(1) / (total or math.nan)
+    else:
+        total = weights.sum()
+        if not bool(total):
+            raise RuntimeError("cov(): weights sum to zero, can't be normalized")
+        lost = correction if aweights is None else correction * (weights * aweights).sum() / total
+        mean, freedom = (rows * weights).sum(1) / total, total - lost
+    if float(freedom) <= 0:
+        warnings.warn(
+            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.",
+            stacklevel=3,
+        )
+        freedom = 0
+    centered = rows - mean.unsqueeze(1)
+    return (centered @ (centered if weights is None else centered * weights).t() / freedom).squeeze()
+
+
+@public()
+def corrcoef(input: Any) -> Any:
+    """The correlation coefficients of variables, one in each row of ``input``; see ``cov``."""
+    _at_most_a_matrix("corrcoef", input)
+    out = cov(input)
+    if not out._data.ndim:
+        return out / out
+    deviation = out.diagonal().sqrt()
+    return (out / deviation.unsqueeze(1) / deviation).clamp(-1, 1)
