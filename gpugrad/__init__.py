@@ -63,7 +63,7 @@ globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
 _MODULES = {"accelerator", "amp", "autograd", "backends", "compiler", "cuda", "data", "distributions", "func", "io"}
-_MODULES |= {"linalg", "monitor", "nn", "optim", "profiler", "special", "testing", "utils", "viz", "xpu"}
+_MODULES |= {"distributed", "linalg", "monitor", "nn", "optim", "profiler", "special", "testing", "utils", "viz", "xpu"}
 _FROM = {
     "amp": ("autocast",),
     "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),

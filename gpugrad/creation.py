@@ -567,6 +567,12 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
+def detach(input: Tensor) -> Tensor:
+    """The same memory as a tensor that needs no gradient."""
+    _check_tensor("detach", input)
+    return input.detach()
+
+
 def broadcast_shapes(*shapes: Any) -> Size:
     """The shape that tensors of the given shapes broadcast to.
 
@@ -676,17 +682,6 @@ class LegacyType(type):
 
 def legacy_types(device_type: str) -> dict[str, Any]:
     """The old constructors for one type of device, by name."""
-    names = {
-        "FloatTensor": dtypes.float32,
-        "DoubleTensor": dtypes.float64,
-        "HalfTensor": dtypes.float16,
-        "ByteTensor": dtypes.uint8,
-        "CharTensor": dtypes.int8,
-        "ShortTensor": dtypes.int16,
-        "IntTensor": dtypes.int32,
-        "LongTensor": dtypes.int64,
-        "BoolTensor": dtypes.bool_,
-    }
     text = "Tensors of {} on {}: ``{}([1, 2])`` from data, ``{}(2, 3)`` of a shape."
     return {
         name: LegacyType(
@@ -694,7 +689,7 @@ def legacy_types(device_type: str) -> dict[str, Any]:
             (),
             {"dtype": dtype, "device_type": device_type, "__doc__": text.format(dtype, device_type, name, name)},
         )
-        for name, dtype in names.items()
+        for name, dtype in dtypes.BY_CONSTRUCTOR.items()
     }
 
 
@@ -742,6 +737,7 @@ __all__ = [
     "blackman_window",
     "broadcast_shapes",
     "can_cast",
+    "detach",
     "empty",
     "empty_like",
     "eye",

@@ -548,8 +548,19 @@ class Tensor:
         return self.to("cuda" if device is None else backend.resolve(device), non_blocking=non_blocking)
 
     def type(self, dtype: Any = None) -> Any:
-        """The tensor in another dtype; without one, the name of its type."""
-        return f"gpugrad.{self.dtype.name}" if dtype is None else self.to(dtypes.as_dtype(dtype))
+        """The tensor in another dtype; without one, the name of its type.
+
+        Args:
+            dtype: a dtype; or an old constructor such as ``cuda.FloatTensor``, or its name, which have a device too.
+        """
+        if dtype is None:
+            names = {found: name for name, found in dtypes.BY_CONSTRUCTOR.items()}
+            return f"gpugrad.{'cuda.' * self.is_cuda}{names.get(self.dtype, 'BFloat16Tensor')}"
+        place = getattr(dtype, "device_type", None)
+        if isinstance(dtype, str) and (name := dtype.rpartition(".")[2]) in dtypes.BY_CONSTRUCTOR:
+            place, dtype = "cuda" if ".cuda." in dtype else "cpu", dtypes.BY_CONSTRUCTOR[name]
+        dtype = dtypes.as_dtype(dtype)
+        return self.to(dtype) if place in (None, self.device.type) else self.to(place, dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
         """The tensor in the dtype and on the device of another."""

@@ -710,6 +710,11 @@ def test_the_older_constructors():
     assert made.is_cuda
     assert isinstance(made, gg.cuda.FloatTensor)
     assert not isinstance(made, gg.FloatTensor)
+    assert made.type() == "gpugrad.cuda.FloatTensor"
+    for dtype in (gg.cuda.LongTensor, "torch.cuda.LongTensor"):
+        assert isinstance(gg.ones(2).type(dtype), gg.cuda.LongTensor)
+    for dtype in (gg.LongTensor, made.long().cpu().type()):
+        assert isinstance(made.type(dtype), gg.LongTensor)
     assert gg.cuda.is_bf16_supported()
 
 

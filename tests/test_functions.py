@@ -500,7 +500,9 @@ CREATION = """
     T.FloatTensor(np.zeros(2, np.float32)); T.FloatTensor(np.zeros(2)); T.FloatTensor(3.0)
     T.FloatTensor(T.Size([2, 3])).shape; T.FloatTensor(T.zeros(2)); T.FloatTensor(T.zeros(2).double())
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
-    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
+    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32);
+    T.zeros(2).type(T.zeros(2).long().type()); T.ones(2, dtype=T.bool).type().partition(".")[2]
+    T.zeros(2).type("torch.DoubleTensor"); T.Tensor([[1, 2], [3, 4]]).dtype
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
@@ -519,6 +521,9 @@ CREATION = """
     T.zeros(1).is_inference(); T.is_nonzero(T.tensor([2])); T.is_nonzero(T.zeros(2)); T.tensor(0.0).is_nonzero()
     T.is_nonzero(T.zeros(0)); T.is_same_size(T.zeros(2), T.zeros(3)); T.zeros(2).is_same_size(T.ones(2))
     T.isreal(T.arange(3)); T.get_device(T.zeros(1, device='cpu')); T.hann_window(8).stride()
+
+
+    T.detach(x * 2); T.detach(2.0)
 """
 
 # Each sets ``out`` from the leaves x and w, of shape (3, 4), by changing things in place.

@@ -1838,6 +1838,7 @@ BAD_LAYERS = [
     (RuntimeError, lambda: nn.TransformerEncoderLayer(4, 2, activation="swish")),
     (RuntimeError, lambda: nn.Transformer(4, 2, 1, 1, 8)(gg.ones(2, 1, 4), gg.ones(2, 2, 4))),
     (RuntimeError, lambda: nn.DataParallel(nn.ReLU(), [0, 1])),
+    (RuntimeError, lambda: nn.parallel.DistributedDataParallel(nn.ReLU(), device_ids=[0])),
 ]  # fmt: skip
 
 
@@ -2107,6 +2108,27 @@ def test_a_convolution_can_be_given_another_weight(mode):
         plain.weight.copy_(layer.weight - layer.weight.mean())
     x = gg.randn(1, 2, 5, 5)
     close(layer(x).detach(), plain(x).detach().numpy())
+
+
+@needs_torch
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 2}])
+def test_names_of_the_weights_of_recurrent_layers(options):
+    ours, theirs = nn.LSTM(2, 3, **options), torch.nn.LSTM(2, 3, **options)
+    assert ours._flat_weights_names == theirs._flat_weights_names
+    assert [len(weights) for weights in ours.all_weights] == [len(weights) for weights in theirs.all_weights]
+
+
+def test_a_kernel_for_attention_can_be_named():
+    backend = nn.attention.SDPBackend
+    query = gg.randn(1, 2, 3, 4)
+    for chosen in (backend.MATH, [backend.FLASH_ATTENTION, backend.EFFICIENT_ATTENTION]):
+        with nn.attention.sdpa_kernel(chosen):
+            close(
+                F.scaled_dot_product_attention(query, query, query),
+                F.scaled_dot_product_attention(*[query] * 3).numpy(),
+            )
+    with pytest.raises(TypeError, match="SDPBackend"), nn.attention.sdpa_kernel("math"):
+        pass
 
 
 @needs_torch
