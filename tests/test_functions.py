@@ -256,11 +256,12 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     T.linalg.vecdot(x, x); T.linalg.vecdot(x, v); T.linalg.solve_triangular(A, x.T, upper=True)
     T.linalg.solve_triangular(A, x, upper=False, left=False)
     T.linalg.solve_triangular(A, x.T, upper=True, unitriangular=True); T.cholesky_solve(x.T, T.linalg.cholesky(P))
-    T.linalg.diagonal(B); T.linalg.matmul(x, y); distances(x, w); distances(b3, d4, 1.0); distances(x, x)
-    distances(w, x, p=3); distances(w.repeat(6, 1), x); distances(x, y); distances(x, v); distances(x, x, -1.0)
-    distances(w.repeat(6, 1), w, compute_mode='donot_use_mm_for_euclid_dist'); distances(x, w, 0.0)
-    distances(x, w, compute_mode='use_mm_for_euclid_dist'); distances(x, x, compute_mode='no'); distances(x[:0], w)
-    distances(w.repeat(6, 1), w.repeat(6, 1)[:, [1, 0, 2]])
+    T.linalg.diagonal(B); T.linalg.matmul(x, y); T.triangular_solve(x.T, A)[0]; distances(x, w)
+    T.triangular_solve(x.T, A, upper=False, transpose=True); x.T.triangular_solve(A, False, False, True).solution
+    distances(b3, d4, 1.0); distances(x, x); distances(w, x, p=3); distances(w.repeat(6, 1), x); distances(x, y)
+    distances(x, v); distances(x, x, -1.0); distances(w.repeat(6, 1), w, compute_mode='donot_use_mm_for_euclid_dist')
+    distances(x, w, 0.0); distances(x, w, compute_mode='use_mm_for_euclid_dist'); distances(x, x, compute_mode='no')
+    distances(x[:0], w); distances(w.repeat(6, 1), w.repeat(6, 1)[:, [1, 0, 2]]); T.ger(v, u)
 """
 
 STATISTICS = """

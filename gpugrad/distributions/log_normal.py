@@ -17,6 +17,8 @@ class LogNormal(TransformedDistribution):
         ValueError: a scale is not positive, or a mean NaN.
     """
 
+    base_dist: Normal
+
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
         super().__init__(Normal(loc, scale, validate_args), ExpTransform(), validate_args)
 

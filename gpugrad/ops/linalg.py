@@ -825,3 +825,15 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
     # As for the norm, the gradient of a distance of 0 is 0.
     nothing = square <= 0
     return square.masked_fill(nothing, 1).sqrt().masked_fill(nothing, 0)
+
+
+TriangularSolution = namedtuple("triangular_solve", ["solution", "cloned_coefficient"])  # type: ignore[name-match]
+
+
+@public()
+def triangular_solve(b: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
+    """``linalg.solve_triangular`` under its old name: X of ``A @ X = b``, or ``A.mT @ X = b``, and a copy of A."""
+    matrix = A.mT if transpose else A
+    return TriangularSolution(
+        solve_triangular(matrix, b, upper=upper != transpose, unitriangular=unitriangular), A.clone()
+    )

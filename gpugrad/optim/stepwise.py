@@ -51,7 +51,9 @@ class _ByTensor(Optimizer):
             state["step"] = tensor(0.0)
             state.update(self._begin(param, group))
         state["step"] += 1
-        gradient = -param.grad if group["maximize"] else param.grad
+        gradient = param.grad
+        assert gradient is not None
+        gradient = -gradient if group["maximize"] else gradient
         self._update(param, gradient, state, group, int(state["step"]))
 
 
