@@ -348,7 +348,7 @@ CREATION = """
     T.FloatTensor(np.zeros(2, np.float32)); T.FloatTensor(np.zeros(2)); T.FloatTensor(3.0)
     T.FloatTensor(T.Size([2, 3])).shape; T.FloatTensor(T.zeros(2)); T.FloatTensor(T.zeros(2).double())
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
-    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
+    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type('torch.DoubleTensor'); T.ones(2).type('torch.Nothing'); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
