@@ -15,6 +15,7 @@ from . import random
 from .backend import blas as _blas
 from .backend import cpu as _cpu
 from .backend import device, get_default_device, set_default_device
+from .backend import dtypes as _dtypes
 from .backend.dtypes import bool_ as bool
 from .backend.dtypes import (
     double,
@@ -124,7 +125,7 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return _importlib.import_module(f".{name}", __name__)
     if name == "bfloat16":
-        value = globals()[name] = _importlib.import_module(".amp.autocast_mode", __name__).bfloat16()
+        value = globals()[name] = _dtypes.bfloat16()
         return value
     if name in _LAZY:
         value = globals()[name] = getattr(_importlib.import_module(f".{_LAZY[name]}", __name__), name)

@@ -693,6 +693,36 @@ def legacy_types(device_type: str) -> dict[str, Any]:
     }
 
 
+def _old_type(t: Any) -> Any:
+    """An old constructor from itself or its name; None for anything else."""
+    if isinstance(t, str):
+        return legacy_types("cuda" if ".cuda." in t else "cpu").get(t.rpartition(".")[2])
+    return t if isinstance(t, LegacyType) else None
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The tensor in another dtype; without one, the name of its type.
+
+    Args:
+        dtype: a dtype, or an old constructor such as ``cuda.FloatTensor`` or its name, which also say the device.
+        non_blocking: let the copy to a device run beside what follows.
+
+    Raises:
+        ValueError: there is no constructor of that name.
+        TypeError: there is no such dtype.
+    """
+    if dtype is None:
+        names = {found: name for name, found in dtypes.BY_CONSTRUCTOR.items()}
+        return f"gpugrad.{'cuda.' * self.is_cuda}{names.get(self.dtype, 'BFloat16Tensor')}"
+    old = _old_type(dtype)
+    if old is None:
+        if isinstance(dtype, str) and "." in dtype:
+            raise ValueError(f"invalid type: {dtype!r}; expected a name such as 'torch.FloatTensor', or a dtype")
+        return self.to(dtypes.as_dtype(dtype))
+    where = self.device if self.device.type == old.device_type else old.device_type
+    return self.to(where, old.dtype, non_blocking)
+
+
 def set_default_tensor_type(t: Any) -> None:
     """Make an old constructor's dtype and device the default ones.
 
@@ -705,10 +735,7 @@ def set_default_tensor_type(t: Any) -> None:
         TypeError: it is neither.
         RuntimeError: the device cannot be used.
     """
-    if isinstance(t, str):
-        found = legacy_types("cuda" if ".cuda." in t else "cpu").get(t.rpartition(".")[2])
-    else:
-        found = t if isinstance(t, LegacyType) else None
+    found = _old_type(t)
     if found is None:
         raise TypeError(f"invalid type object: {t!r}; expected a constructor such as DoubleTensor, or its name")
     dtypes.set_default_dtype(found.dtype)
@@ -725,6 +752,7 @@ for _name, _method in {
     "new_full": _new_full,
     "new_tensor": _new_tensor,
     "new": _new,
+    "type": _type,
 }.items():
     METHODS[_name] = _method
     setattr(Tensor, _name, _method)

@@ -534,7 +534,7 @@ class Tensor:
         if non_blocking and dtype is not None and dtype != self.dtype and self.is_cuda:
             result = core.REGISTRY["to_dtype"](result, dtype)  # on the host it might not have arrived yet
         if where is not None and backend.resolve(where) != self.device:
-            result = core.REGISTRY["to_device"](result, backend.resolve(where), non_blocking)
+            result = core.REGISTRY["to_device"](result, backend.resolve(where), non_blocking, result.device)
         if dtype is not None and dtype != result.dtype:
             result = core.REGISTRY["to_dtype"](result, dtype)
         return core.REGISTRY["clone"](self) if copy and result is self else result
@@ -546,21 +546,6 @@ class Tensor:
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
         """The tensor on a CUDA device; see :meth:`to`."""
         return self.to("cuda" if device is None else backend.resolve(device), non_blocking=non_blocking)
-
-    def type(self, dtype: Any = None) -> Any:
-        """The tensor in another dtype; without one, the name of its type.
-
-        Args:
-            dtype: a dtype; or an old constructor such as ``cuda.FloatTensor``, or its name, which have a device too.
-        """
-        if dtype is None:
-            names = {found: name for name, found in dtypes.BY_CONSTRUCTOR.items()}
-            return f"gpugrad.{'cuda.' * self.is_cuda}{names.get(self.dtype, 'BFloat16Tensor')}"
-        place = getattr(dtype, "device_type", None)
-        if isinstance(dtype, str) and (name := dtype.rpartition(".")[2]) in dtypes.BY_CONSTRUCTOR:
-            place, dtype = "cuda" if ".cuda." in dtype else "cpu", dtypes.BY_CONSTRUCTOR[name]
-        dtype = dtypes.as_dtype(dtype)
-        return self.to(dtype) if place in (None, self.device.type) else self.to(place, dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
         """The tensor in the dtype and on the device of another."""

@@ -328,6 +328,8 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     T.cdist(x.detach(), w.detach()[:0], 3); T.cdist(x.detach().float(), w.detach().float(), 1.5); T.pdist(w.detach())
     T.pdist(w.detach(), 1); F.pdist(w.detach(), np.inf); T.pdist(w.detach(), 0); T.pdist(w.detach()[:, :0])
     T.pdist(w.detach()[:0]); T.pdist(w.detach(), p=3)
+    T.triangular_solve(x.T, A)[0]; T.triangular_solve(x.T, A, upper=False, transpose=True); T.ger(v, u)
+    x.T.triangular_solve(A, False, False, True).solution
 """
 
 STATISTICS = """
@@ -502,7 +504,7 @@ CREATION = """
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
     T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32);
     T.zeros(2).type(T.zeros(2).long().type()); T.ones(2, dtype=T.bool).type().partition(".")[2]
-    T.zeros(2).type("torch.DoubleTensor"); T.Tensor([[1, 2], [3, 4]]).dtype
+    T.zeros(2).type("torch.DoubleTensor"); T.Tensor([[1, 2], [3, 4]]).dtype; T.ones(2).type('torch.Nothing')
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)

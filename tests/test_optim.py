@@ -1112,3 +1112,21 @@ def test_kernels_follow_the_cpu_for_twenty_steps_of_float32(place, name, choice)
             optimizer.step()
         for p, q in zip(here, there, strict=True):
             np.testing.assert_allclose(q.detach().cpu().numpy(), p.detach().numpy(), rtol=3e-6, atol=1e-6)
+
+
+def test_a_wrapper_that_never_called_init_can_step():
+    class Twice(optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+        def step(self, closure=None):
+            self.optimizer.step(closure)
+            return self.optimizer.step(closure)
+
+    x = gg.ones(2, requires_grad=True)
+    wrapper = Twice(optim.SGD([x], 0.1))
+    x.sum().backward()
+    wrapper.step()
+    wrapper.zero_grad()
+    np.testing.assert_allclose(x.detach().numpy(), [0.8, 0.8], rtol=1e-6)
+    assert x.grad is None

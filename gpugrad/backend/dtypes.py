@@ -73,6 +73,19 @@ def set_default_dtype(dtype: DType) -> None:
     promote.cache_clear()
 
 
+def bfloat16() -> np.dtype:
+    """The dtype that ml_dtypes adds to NumPy.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError("bfloat16 needs ml_dtypes: pip install 'gpugrad[bfloat16]'") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def as_dtype(dtype: DType) -> np.dtype:
     """The supported dtype that ``dtype`` (a dtype, a Python type or a name) means.
 
@@ -82,7 +95,7 @@ def as_dtype(dtype: DType) -> np.dtype:
     if isinstance(dtype, str) and dtype in BY_NAME:
         return BY_NAME[dtype]
     try:
-        found = np.dtype(dtype)
+        found = bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or (found not in _SUPPORTED and found.name != "bfloat16"):

@@ -191,21 +191,6 @@ def upsample(
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
-def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """The channels of (N, C, ...), taken one of each of ``groups`` groups after the other (Zhang et al. 2018).
-
-    Raises:
-        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
-    """
-    if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
-        raise RuntimeError(
-            "channel_shuffle expects an input of at least 3 dimensions whose channels divide by groups, but got input "
-            f"of size {list(input.shape)} and groups={groups}"
-        )
-    batch, channels, *rest = input.shape
-    return input.reshape(batch, groups, channels // groups, *rest).transpose(1, 2).reshape(input.shape)
-
-
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., C r r, H, W) to (..., C, H r, W r), r being ``upscale_factor`` (Shi et al. 2016).
 
