@@ -126,7 +126,7 @@ class RNNBase(_Recurrent):
         """The parameters of each layer and direction."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         return [
-            [self.__dict__[name + suffix] for name in names if name + suffix in self.__dict__]
+            [getattr(self, name + suffix) for name in names if hasattr(self, name + suffix)]
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
         ]
@@ -218,9 +218,8 @@ class RNNBase(_Recurrent):
 
     def _walk(self, data: Tensor, sizes: list[int], first: State, suffix: str, reverse: bool) -> tuple[Tensor, State]:
         """One layer in one direction, over steps of the given (falling) batch sizes."""
-        w = self.__dict__
-        matrices = w[f"weight_ih{suffix}"], w[f"weight_hh{suffix}"]
-        bias, hidden_bias = w.get(f"bias_ih{suffix}"), w.get(f"bias_hh{suffix}")
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        *matrices, bias, hidden_bias, projection = (getattr(self, name + suffix, None) for name in names)
         steps = tuple(sizes), reverse
         if self.mode == "GRU":
             output, *last = gru(data, *first, *matrices, bias, hidden_bias, *steps)
@@ -228,7 +227,7 @@ class RNNBase(_Recurrent):
         if bias is not None:
             bias = bias + hidden_bias
         if self.mode == "LSTM":
-            output, *last = lstm(data, *first, *matrices, bias, w.get(f"weight_hr{suffix}"), *steps)
+            output, *last = lstm(data, *first, *matrices, bias, projection, *steps)
         else:
             output, *last = rnn(data, *first, *matrices, bias, *steps, self.mode.removeprefix("RNN_").lower())
         return output, tuple(last)
