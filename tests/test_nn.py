@@ -1786,6 +1786,7 @@ def test_parametrizations():
     assert parametrize.type_before_parametrizations(layer) is nn.Linear
     parametrize.remove_parametrizations(layer, "weight")
     assert type(layer) is nn.Linear
+    assert not hasattr(layer, "parametrizations")
     assert layer.weight is weight
     close(weight, np.full((3, 3), 2.0))
     parametrize.register_parametrization(layer, "weight", Doubled())
