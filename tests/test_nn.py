@@ -1031,6 +1031,21 @@ def test_the_causal_hint_changes_nothing(options, padded):
     close(outs[1], outs[0], 1e-12, 1e-12)
 
 
+def test_how_attention_is_computed_may_be_said_and_changes_nothing():
+    q = gg.tensor(Q)
+    expected = F.scaled_dot_product_attention(q, q, q)
+    backends = nn.attention.SDPBackend
+    for context in (
+        nn.attention.sdpa_kernel([backends.FLASH_ATTENTION, backends.MATH]),
+        nn.attention.sdpa_kernel(backends.EFFICIENT_ATTENTION, set_priority=True),
+        gg.backends.cuda.sdp_kernel(enable_flash=False),
+    ):
+        with context:
+            assert (F.scaled_dot_product_attention(q, q, q) == expected).all()
+    with pytest.raises(AssertionError, match="SDPBackend"), nn.attention.sdpa_kernel("flash"):
+        pass
+
+
 def mine(value):
     """An input of a case as this library takes it; floating-point ones need gradients."""
     if isinstance(value, tuple):
