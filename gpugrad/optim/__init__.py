@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedulers."""
 
-from . import lr_scheduler, optimizer
+from . import lr_scheduler, optimizer, swa_utils
 from .algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, RAdam, RMSprop, Rprop
 from .lbfgs import LBFGS
 from .optimizer import Optimizer
@@ -22,4 +22,5 @@ __all__ = [
     "Rprop",
     "lr_scheduler",
     "optimizer",
+    "swa_utils",
 ]
