@@ -824,6 +824,9 @@ LAYERS = {
     "rms-norm-eps": (lambda nn: nn.RMSNorm((4, 6), 1e-2), X),
     "group-norm": (lambda nn: nn.GroupNorm(2, 4), IMAGE),
     "group-norm-plain": (lambda nn: nn.GroupNorm(4, 4, affine=False), X),
+    "local-response-norm": (lambda nn: nn.LocalResponseNorm(3, 0.5, 0.7, 2.0), X),
+    "local-response-norm-even": (lambda nn: nn.LocalResponseNorm(2), IMAGE),
+    "local-response-norm-3d": (lambda nn: nn.LocalResponseNorm(9, alpha=2.0), VOLUME),
     "dropout-0": (lambda nn: nn.Dropout(0.0), X),
     "dropout-1": (lambda nn: nn.Dropout(1.0), X),
     "embedding": (lambda nn: nn.Embedding(5, 3), ints(4, 2)),
@@ -1239,6 +1242,12 @@ def Repeated(nn, attention):
 def test_transformers_are_pytorchs(name, train):
     make, options, *inputs = TRANSFORMERS[name]
     like_torch(make, *inputs, options=options, train=train)
+
+
+def test_one_size_in_a_list_counts_for_all_dimensions():
+    conv = nn.Conv2d(3, 4, kernel_size=[3], stride=[2], padding=(1,))
+    assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (2, 2), (1, 1))
+    assert conv(gg.ones(1, 3, 8, 8)).shape == (1, 4, 4, 4)
 
 
 @on_every_device
