@@ -1,14 +1,17 @@
-"""PyTorch's choice among its kernels for ``scaled_dot_product_attention``; here the function makes its own."""
+"""What programs say about how attention is computed; here it is always computed the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import IntEnum
+from typing import Any
+
+__all__ = ["SDPBackend", "sdpa_kernel"]
 
 
-class SDPBackend(Enum):
-    """PyTorch's ways to compute attention."""
+class SDPBackend(IntEnum):
+    """PyTorch's ways to compute ``scaled_dot_product_attention``."""
 
     ERROR = -1
     MATH = 0
@@ -19,13 +22,14 @@ class SDPBackend(Enum):
 
 
 @contextmanager
-def sdpa_kernel(backends: SDPBackend | Sequence[SDPBackend], set_priority: bool = False) -> Iterator[None]:
-    """Change nothing: whatever kernels are named, the results are those of attention.
+def sdpa_kernel(backends: Any, set_priority: bool = False) -> Iterator[None]:
+    """Change nothing: in PyTorch, allow only some ways to compute attention, all of which give this result.
 
     Raises:
-        TypeError: something else than backends is given.
+        AssertionError: ``backends`` is neither an SDPBackend nor a list of them.
     """
-    named = [backends] if isinstance(backends, SDPBackend) else list(backends)
-    if not all(isinstance(backend, SDPBackend) for backend in named):
-        raise TypeError(f"sdpa_kernel: backends should be SDPBackend or a list of them, but got {backends}")
+    if not all(isinstance(each, SDPBackend) for each in (backends if isinstance(backends, list) else [backends])):
+        raise AssertionError(
+            f"Backend must be an instance of SDPBackend or a list of SDPBackend instances, but got {backends!r}"
+        )
     yield
