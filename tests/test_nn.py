@@ -2154,19 +2154,6 @@ def test_names_of_the_weights_of_recurrent_layers(options):
     assert [len(weights) for weights in ours.all_weights] == [len(weights) for weights in theirs.all_weights]
 
 
-def test_a_kernel_for_attention_can_be_named():
-    backend = nn.attention.SDPBackend
-    query = gg.randn(1, 2, 3, 4)
-    for chosen in (backend.MATH, [backend.FLASH_ATTENTION, backend.EFFICIENT_ATTENTION]):
-        with nn.attention.sdpa_kernel(chosen):
-            close(
-                F.scaled_dot_product_attention(query, query, query),
-                F.scaled_dot_product_attention(*[query] * 3).numpy(),
-            )
-    with pytest.raises(TypeError, match="SDPBackend"), nn.attention.sdpa_kernel("math"):
-        pass
-
-
 @needs_torch
 @pytest.mark.parametrize(
     ("kind", "options"),
