@@ -1,6 +1,6 @@
 """Helpers for training: clipping, parameters as a vector, normalised weights, sequences of different lengths."""
 
-from . import rnn
+from . import prune, rnn
 from .clip_grad import clip_grad_norm, clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from .convert_parameters import parameters_to_vector, vector_to_parameters
 from .fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval, fuse_linear_bn_weights
@@ -18,6 +18,7 @@ __all__ = [
     "fuse_linear_bn_weights",
     "get_total_norm",
     "parameters_to_vector",
+    "prune",
     "remove_spectral_norm",
     "remove_weight_norm",
     "rnn",
