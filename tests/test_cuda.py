@@ -710,7 +710,36 @@ def test_the_older_constructors():
     assert made.is_cuda
     assert isinstance(made, gg.cuda.FloatTensor)
     assert not isinstance(made, gg.FloatTensor)
+    assert made.type() == "gpugrad.cuda.FloatTensor"
+    for dtype in (gg.cuda.LongTensor, "torch.cuda.LongTensor"):
+        assert isinstance(gg.ones(2).type(dtype), gg.cuda.LongTensor)
+    for dtype in (gg.LongTensor, made.long().cpu().type()):
+        assert isinstance(made.type(dtype), gg.LongTensor)
     assert gg.cuda.is_bf16_supported()
+
+
+def test_old_constructors_as_types_move_tensors_too():
+    x = gg.ones(2, dtype=gg.float64, requires_grad=True)
+    there = x.type(gg.cuda.FloatTensor)
+    assert (there.device.type, there.dtype) == ("cuda", gg.float32)
+    assert there.type(gg.cuda.FloatTensor) is there
+    assert there.type(gg.float64).is_cuda
+    back = there.type("torch.FloatTensor")
+    assert back.device.type == "cpu"
+    assert gg.ones(2).type("gpugrad.cuda.LongTensor").is_cuda
+    back.sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_what_was_moved_once_can_be_used_for_many_backward_passes():
+    leaf = gg.ones(2, dtype=gg.float64, requires_grad=True)
+    moved = leaf.float().to("cuda")
+    for _ in range(3):
+        (moved * 2).sum().backward()
+    assert leaf.grad.tolist() == [6, 6]
+    assert leaf.grad.device.type == "cpu"
+    (first,) = gg.autograd.grad((moved**2).sum(), leaf, create_graph=True)
+    assert gg.autograd.grad(first.sum(), leaf)[0].tolist() == [2, 2]
 
 
 def test_tf32_is_a_switch():

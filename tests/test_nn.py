@@ -856,7 +856,9 @@ def nested(nn):
     )
 
 
-quiet = pytest.mark.filterwarnings("ignore:enable_nested_tensor", "ignore:Using padding='same' with even")
+quiet = pytest.mark.filterwarnings(
+    "ignore:enable_nested_tensor", "ignore:Using padding='same' with even", "ignore:.*weight_norm. is deprecated"
+)
 
 
 @quiet
@@ -974,6 +976,8 @@ LAYERS = {
     "rms-norm-eps": (lambda nn: nn.RMSNorm((4, 6), 1e-2), X),
     "group-norm": (lambda nn: nn.GroupNorm(2, 4), IMAGE),
     "group-norm-plain": (lambda nn: nn.GroupNorm(4, 4, affine=False), X),
+    "local-response-norm-even": (lambda nn: nn.LocalResponseNorm(2), IMAGE),
+    "local-response-norm-3d": (lambda nn: nn.LocalResponseNorm(9, alpha=2.0), VOLUME),
     "dropout-0": (lambda nn: nn.Dropout(0.0), X),
     "dropout-1": (lambda nn: nn.Dropout(1.0), X),
     "embedding": (lambda nn: nn.Embedding(5, 3), ints(4, 2)),
@@ -1044,7 +1048,18 @@ LAYERS = {
         IMAGE,
     ),
     "data-parallel": (lambda nn: nn.DataParallel(nn.Linear(6, 2)), X),
-}
+    "spectral-norm": (lambda nn: nn.utils.spectral_norm(nn.Conv2d(4, 3, 3), eps=1e-6), IMAGE),
+    "spectral-norm-transposed": (
+        lambda nn: nn.utils.spectral_norm(nn.ConvTranspose2d(4, 3, 3), n_power_iterations=3), IMAGE,
+    ),
+    "weight-norm": (lambda nn: nn.utils.weight_norm(nn.Conv1d(4, 3, 3)), X),
+    "weight-norm-1": (lambda nn: nn.utils.weight_norm(nn.Linear(6, 2), dim=1), X),
+    "weight-norm-whole": (lambda nn: nn.utils.weight_norm(nn.Linear(6, 2), dim=None), X),
+    "spectral-norm-parametrized": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 3, 3)), IMAGE),
+    "spectral-norm-vector": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.BatchNorm1d(4)), X),
+    "weight-norm-parametrized": (lambda nn: nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(4, 3, 3)), X),
+    "weight-norm-recurrent": (lambda nn: nn.utils.parametrizations.weight_norm(nn.LSTM(6, 2), "weight_hh_l0"), X),
+}  # fmt: skip
 
 ACTIVATIONS = {
     "relu": lambda nn: nn.ReLU(),
@@ -1233,6 +1248,21 @@ def test_the_causal_hint_changes_nothing(options, padded):
     padding = gg.tensor([[False] * 3, [False, True, True]]) if padded else None
     outs = [module(q, q, q, padding, False, mask, is_causal=hint)[0] for hint in (False, True)]
     close(outs[1], outs[0], 1e-12, 1e-12)
+
+
+def test_how_attention_is_computed_may_be_said_and_changes_nothing():
+    q = gg.tensor(Q)
+    expected = F.scaled_dot_product_attention(q, q, q)
+    backends = nn.attention.SDPBackend
+    for context in (
+        nn.attention.sdpa_kernel([backends.FLASH_ATTENTION, backends.MATH]),
+        nn.attention.sdpa_kernel(backends.EFFICIENT_ATTENTION, set_priority=True),
+        gg.backends.cuda.sdp_kernel(enable_flash=False),
+    ):
+        with context:
+            assert (F.scaled_dot_product_attention(q, q, q) == expected).all()
+    with pytest.raises(AssertionError, match="SDPBackend"), nn.attention.sdpa_kernel("flash"):
+        pass
 
 
 def mine(value):
@@ -1629,6 +1659,12 @@ def test_transformers_are_pytorchs(name, train):
     like_torch(make, *inputs, options=options, train=train)
 
 
+def test_one_size_in_a_list_counts_for_all_dimensions():
+    conv = nn.Conv2d(3, 4, kernel_size=[3], stride=[2], padding=(1,))
+    assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (2, 2), (1, 1))
+    assert conv(gg.ones(1, 3, 8, 8)).shape == (1, 4, 4, 4)
+
+
 @on_every_device
 @needs_torch
 def test_conv_transpose_to_a_given_size():
@@ -1923,6 +1959,7 @@ BAD_LAYERS = [
     (RuntimeError, lambda: nn.TransformerEncoderLayer(4, 2, activation="swish")),
     (RuntimeError, lambda: nn.Transformer(4, 2, 1, 1, 8)(gg.ones(2, 1, 4), gg.ones(2, 2, 4))),
     (RuntimeError, lambda: nn.DataParallel(nn.ReLU(), [0, 1])),
+    (RuntimeError, lambda: nn.parallel.DistributedDataParallel(nn.ReLU(), device_ids=[0])),
 ]  # fmt: skip
 
 
@@ -2195,6 +2232,27 @@ def test_a_convolution_can_be_given_another_weight(mode):
 
 
 @needs_torch
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 2}])
+def test_names_of_the_weights_of_recurrent_layers(options):
+    ours, theirs = nn.LSTM(2, 3, **options), torch.nn.LSTM(2, 3, **options)
+    assert ours._flat_weights_names == theirs._flat_weights_names
+    assert [len(weights) for weights in ours.all_weights] == [len(weights) for weights in theirs.all_weights]
+
+
+def test_a_kernel_for_attention_can_be_named():
+    backend = nn.attention.SDPBackend
+    query = gg.randn(1, 2, 3, 4)
+    for chosen in (backend.MATH, [backend.FLASH_ATTENTION, backend.EFFICIENT_ATTENTION]):
+        with nn.attention.sdpa_kernel(chosen):
+            close(
+                F.scaled_dot_product_attention(query, query, query),
+                F.scaled_dot_product_attention(*[query] * 3).numpy(),
+            )
+    with pytest.raises(TypeError, match="SDPBackend"), nn.attention.sdpa_kernel("math"):
+        pass
+
+
+@needs_torch
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -2249,3 +2307,87 @@ def test_copies_of_a_module_with_a_normalised_weight_are_on_their_own():
     assert module.weight.grad_fn is not None
     with pytest.raises(ValueError, match="n_power_iterations to be positive"):
         nn.utils.spectral_norm(nn.Linear(2, 2), n_power_iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "unwrap", "names"),
+    [
+        (nn.utils.spectral_norm, nn.utils.remove_spectral_norm, ["bias", "weight_orig", "weight_u", "weight_v"]),
+        (nn.utils.weight_norm, nn.utils.remove_weight_norm, ["bias", "weight_g", "weight_v"]),
+    ],
+)
+def test_norms_of_weights_go_on_and_off(wrap, unwrap, names):
+    layer = wrap(nn.Linear(3, 4))
+    assert list(layer.state_dict()) == names
+    with pytest.raises(RuntimeError, match="Cannot register two"):
+        wrap(layer)
+    nn.init.normal_(layer.weight)  # as programs do it, whatever becomes of it
+    x, opt = gg.randn(5, 3), gg.optim.SGD(layer.parameters(), 0.1)
+    for _ in range(30):
+        opt.zero_grad()
+        (layer(x) - layer(-x)).square().mean().backward()
+        opt.step()
+    if wrap is nn.utils.spectral_norm:
+        assert float(gg.linalg.matrix_norm(layer.weight, 2)) == pytest.approx(1, abs=1e-3)
+    before = layer.eval()(x)
+    assert list(unwrap(layer).state_dict()) == ["bias", "weight"]
+    assert isinstance(layer.weight, nn.Parameter)
+    close(layer(x), before)
+    with pytest.raises(ValueError, match="not found"):
+        unwrap(layer)
+
+
+class Symmetric(nn.Module):
+    def forward(self, x):
+        return x.triu() + x.triu(1).T
+
+    def right_inverse(self, x):
+        return x.triu()
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
+def test_parametrizations():
+    parametrize = nn.utils.parametrize
+    layer = nn.Linear(3, 3)
+    weight = layer.weight
+    assert parametrize.register_parametrization(layer, "weight", Symmetric()) is layer
+    assert layer.parametrizations.weight.original is weight
+    close(layer.weight, layer.weight.T)
+    assert repr(layer) == (
+        "ParametrizedLinear(\n  in_features=3, out_features=3, bias=True\n  (parametrizations): ModuleDict(\n"
+        "    (weight): ParametrizationList(\n      (0): Symmetric()\n    )\n  )\n)"
+    )
+    layer.weight = gg.ones(3, 3)
+    close(weight, np.triu(np.ones((3, 3))))
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    close(layer.weight, np.full((3, 3), 2.0))
+    with pytest.raises(RuntimeError, match="right_inverse"):
+        layer.weight = gg.ones(3, 3)
+    assert layer.weight is not layer.weight
+    with parametrize.cached():
+        assert layer.weight is layer.weight
+    close(copy.deepcopy(layer)(gg.ones(1, 3)), layer(gg.ones(1, 3)))
+    assert parametrize.is_parametrized(layer, "weight")
+    assert not parametrize.is_parametrized(layer, "bias")
+    assert parametrize.type_before_parametrizations(layer) is nn.Linear
+    parametrize.remove_parametrizations(layer, "weight")
+    assert type(layer) is nn.Linear
+    assert not hasattr(layer, "parametrizations")
+    assert layer.weight is weight
+    close(weight, np.full((3, 3), 2.0))
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+    close(layer.weight, np.full((3, 3), 2.0))
+    for name, module in (("weight", nn.Flatten(0)), ("bias", nn.Unflatten(0, (3, 1)))):
+        with pytest.raises(ValueError, match="shape"):
+            parametrize.register_parametrization(layer, name, module)
+    with pytest.raises(ValueError, match="does not have"):
+        parametrize.register_parametrization(layer, "nothing", Doubled())
+    with pytest.raises(ValueError, match="does not have"):
+        parametrize.remove_parametrizations(layer, "weight")
+    with pytest.raises(ValueError, match="sequence"):
+        parametrize.remove_parametrizations(nn.utils.parametrizations.weight_norm(layer), "weight", False)

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import ACCELERATED
+from helpers import ACCELERATED, close
 
 import gpugrad as gg
 from gpugrad import optim
@@ -873,6 +873,10 @@ def test_lbfgs_refuses_what_it_cannot_do():
         optimizer.step(lambda: (x**2).sum())
 
 
+def swa_utils(lr_scheduler):
+    return (optim if lr_scheduler is optim.lr_scheduler else torch.optim).swa_utils
+
+
 SCHEDULES = {
     "StepLR": lambda m, o: m.StepLR(o, 7, gamma=0.5),
     "MultiStepLR": lambda m, o: m.MultiStepLR(o, [3, 10, 10, 30], gamma=0.5),
@@ -896,6 +900,9 @@ SCHEDULES = {
         o, [m.ConstantLR(o, 0.1, 5), m.ExponentialLR(o, 0.9), m.CosineAnnealingLR(o, 10)], [5, 20]
     ),
     "ChainedScheduler": lambda m, o: m.ChainedScheduler([m.ConstantLR(o, 0.1, 5), m.ExponentialLR(o, 0.9)]),
+    "SWALR": lambda m, o: swa_utils(m).SWALR(o, 0.01),
+    "SWALR linear": lambda m, o: swa_utils(m).SWALR(o, [0.01, 0.2], 7, "linear"),
+    "SWALR at once": lambda m, o: swa_utils(m).SWALR(o, 0.01, anneal_epochs=0),
 }
 OPTIMIZERS = {"SGD": {"momentum": 0.9}, "Adam": {}}
 
@@ -1112,3 +1119,80 @@ def test_kernels_follow_the_cpu_for_twenty_steps_of_float32(place, name, choice)
             optimizer.step()
         for p, q in zip(here, there, strict=True):
             np.testing.assert_allclose(q.detach().cpu().numpy(), p.detach().numpy(), rtol=3e-6, atol=1e-6)
+
+
+def test_a_wrapper_that_never_called_init_can_step():
+    class Twice(optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+        def step(self, closure=None):
+            self.optimizer.step(closure)
+            return self.optimizer.step(closure)
+
+    x = gg.ones(2, requires_grad=True)
+    wrapper = Twice(optim.SGD([x], 0.1))
+    x.sum().backward()
+    wrapper.step()
+    wrapper.zero_grad()
+    np.testing.assert_allclose(x.detach().numpy(), [0.8, 0.8], rtol=1e-6)
+    assert x.grad is None
+
+
+def averaged(T, options, steps=5):
+    """What is left of some updates of an averaged model."""
+    F, swa = T.nn.functional, T.optim.swa_utils
+    net = T.nn.Sequential(T.nn.Linear(3, 4), T.nn.BatchNorm1d(4), T.nn.Linear(4, 2)).to(T.float64)
+    random = np.random.default_rng(0)
+    with T.no_grad():
+        for p in net.parameters():
+            p.copy_(T.tensor(random.standard_normal(tuple(p.shape))))
+    average = swa.AveragedModel(net, **options(swa))
+    opt = T.optim.SGD(net.parameters(), 0.1)
+    batches = [T.tensor(random.standard_normal((6, 3))) for _ in range(steps)]
+    for x in batches:
+        opt.zero_grad()
+        F.mse_loss(net(x), x[:, :2]).backward()
+        opt.step()
+        average.update_parameters(net)
+    first = {name: np.asarray(t.tolist()) for name, t in average.state_dict().items()}
+    swa.update_bn([(x, None) for x in batches[:3]], average)
+    out = average.eval()(batches[0])
+    return first, {name: np.asarray(t.tolist()) for name, t in average.state_dict().items()}, out.tolist()
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda swa: {},
+        lambda swa: {"use_buffers": True, "multi_avg_fn": swa.get_ema_multi_avg_fn(0.7)},
+        lambda swa: {"multi_avg_fn": swa.get_ema_multi_avg_fn(0.3)},
+        lambda swa: {"avg_fn": swa.get_ema_avg_fn(0.7)},
+        lambda swa: {"avg_fn": swa.get_swa_avg_fn()},
+        lambda swa: {"avg_fn": lambda old, new, n: old + (new - old) / (n + 2)},
+        lambda swa: {"multi_avg_fn": swa.get_swa_multi_avg_fn()},
+    ],
+    ids=["mean", "ema-buffers", "ema-fast", "ema-one", "mean-one", "own", "mean-multi"],
+)
+def test_averaged_models_are_pytorchs(options):
+    ours, theirs = averaged(gg, options), averaged(torch, options)
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert list(a) == list(b)
+        close(list(a.values()), list(b.values()), 1e-7, 1e-7)  # PyTorch divides by a float32
+    close(np.array(ours[2]), np.array(theirs[2]), 1e-7, 1e-7)
+
+
+def test_averaging_says_what_it_cannot_do():
+    swa, net = optim.swa_utils, gg.nn.Linear(2, 2)
+    with pytest.raises(AssertionError, match="Only one"):
+        swa.AveragedModel(net, avg_fn=swa.get_swa_avg_fn(), multi_avg_fn=swa.get_swa_multi_avg_fn())
+    for make in (swa.get_ema_avg_fn, swa.get_ema_multi_avg_fn):
+        with pytest.raises(ValueError, match="decay"):
+            make(1.5)
+    opt = optim.SGD(net.parameters(), 0.1)
+    with pytest.raises(ValueError, match="anneal_strategy"):
+        swa.SWALR(opt, 0.1, anneal_strategy="steps")
+    with pytest.raises(ValueError, match="anneal_epochs"):
+        swa.SWALR(opt, 0.1, anneal_epochs=-1)
+    swa.update_bn([], net)

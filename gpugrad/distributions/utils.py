@@ -7,6 +7,7 @@ from typing import Any
 
 from ..creation import as_tensor, broadcast_shapes, finfo
 from ..engine import enable_grad
+from ..random import randn
 from ..tensor import Tensor
 
 euler_constant = 0.5772156649015329
@@ -46,9 +47,14 @@ def logits_to_probs(logits: Tensor, is_binary: bool = False) -> Tensor:
     return logits.sigmoid() if is_binary else logits.softmax(-1)
 
 
-def sum_rightmost(value: Tensor, count: int) -> Tensor:
+def _sum_rightmost(value: Tensor, count: int) -> Tensor:
     """The sum over the last ``count`` dimensions."""
     return value.sum(tuple(range(-count, 0))) if count else value
+
+
+def _standard_normal(shape: Any, dtype: Any, device: Any) -> Tensor:
+    """Standard normal draws; programs that define distributions of their own import it under this name."""
+    return randn(shape, dtype=dtype, device=device)
 
 
 class lazy_property:

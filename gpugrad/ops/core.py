@@ -785,6 +785,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
         with beside(data):
             _overwrite(data, new, result)
     target._bump()
+    if recording and not result._needs_grad:
+        result = REGISTRY["fill"](alias(target), 0)  # no gradient passes what has none, such as a comparison
     if result._needs_grad:
         rebase(target, result)
     if event is not None:

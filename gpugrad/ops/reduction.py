@@ -483,8 +483,8 @@ def accumulated(xp: Any, function: Callable[[Any, Any], Any], x: Any, dim: int) 
 
 def accumulate(xp: Any, function: str, x: Any, dim: int) -> Any:
     """``numpy.<function>.accumulate`` for either array module; CuPy's functions have no such method."""
-    function = getattr(xp, function)
-    return function.accumulate(x, axis=dim) if xp is np else accumulated(xp, function, x, dim)
+    ufunc: Any = getattr(xp, function)
+    return ufunc.accumulate(x, axis=dim) if xp is np else accumulated(xp, ufunc, x, dim)
 
 
 def along(function: Callable[[Any, int], Any], input: Any, dim: int) -> Any:

@@ -1,6 +1,7 @@
 """The functions of networks, under PyTorch's names: activations, layers, losses, pooling, images."""
 
 from ...ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from ...ops.distance import pdist
 from ...ops.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -46,4 +47,5 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "pdist",
 ]

@@ -191,21 +191,6 @@ def upsample(
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
-def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """The channels of (N, C, ...), taken one of each of ``groups`` groups after the other (Zhang et al. 2018).
-
-    Raises:
-        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
-    """
-    if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
-        raise RuntimeError(
-            "channel_shuffle expects an input of at least 3 dimensions whose channels divide by groups, but got input "
-            f"of size {list(input.shape)} and groups={groups}"
-        )
-    batch, channels, *rest = input.shape
-    return input.reshape(batch, groups, channels // groups, *rest).transpose(1, 2).reshape(input.shape)
-
-
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., C r r, H, W) to (..., C, H r, W r), r being ``upscale_factor`` (Shi et al. 2016).
 
@@ -238,6 +223,22 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, channels, height, width = input.shape
     parts = input.reshape(-1, channels, height // r, r, width // r, r).permute(0, 1, 3, 5, 2, 4)
     return parts.reshape(*lead, channels * r * r, height // r, width // r)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """(N, C, ...) with the channels of ``groups`` groups interleaved (Zhang et al. 2018, ShuffleNet).
+
+    Raises:
+        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
+    """
+    if input.ndim < 3:
+        raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    if groups <= 0 or input.shape[1] % groups:
+        raise RuntimeError(
+            f"channel_shuffle: groups must be positive and divide the {input.shape[1]} channels, but got {groups}"
+        )
+    parts = input.reshape(input.shape[0], groups, input.shape[1] // groups, *input.shape[2:])
+    return parts.transpose(1, 2).reshape(tuple(input.shape))
 
 
 def _settings(name: str, **given: Any) -> list[Ints]:

@@ -626,9 +626,7 @@ class Module:
 
     def bfloat16(self: T) -> T:
         """Convert floating-point parameters and buffers to bfloat16."""
-        from ...amp.autocast_mode import bfloat16
-
-        return self.to(bfloat16())
+        return self.to(dtypes.bfloat16())
 
     def share_memory(self: T) -> T:
         """The module itself: data loading works in threads, which share memory anyway."""
