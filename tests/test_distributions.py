@@ -377,6 +377,31 @@ def test_draws_are_the_same_on_both_devices(name, place):
     close(*found, 1e-9, 1e-12)
 
 
+@pytest.mark.parametrize("place", ACCELERATED)
+@pytest.mark.parametrize("kind", ["Gamma", "Beta", "StudentT", "Laplace", "RelaxedBernoulli"])
+def test_captured_draws_are_those_of_a_step_that_is_not(kind, place):
+    found = []
+    for compiled in (False, True):
+        gg.manual_seed(3)
+        x = gg.tensor([0.3, 1.0, 2.0, 0.8] * 8, device=place, requires_grad=True)
+
+        def step(x=x):
+            d = {
+                "Gamma": lambda D: D.Gamma(x, 2.0, validate_args=False),
+                "Beta": lambda D: D.Beta(x, x + 1, validate_args=False),
+                "StudentT": lambda D: D.StudentT(x, validate_args=False),
+                "Laplace": lambda D: D.Laplace(0.5, x, validate_args=False),
+                "RelaxedBernoulli": lambda D: D.RelaxedBernoulli(0.5, logits=x, validate_args=False),
+            }[kind](gg.distributions)
+            draws = d.rsample((3,))
+            (gradient,) = gg.autograd.grad(draws.sum(), [x])
+            return draws, gradient
+
+        run = gg.compile(step) if compiled else step
+        found.append([t.detach().cpu().numpy().copy() for _ in range(5) for t in run()])
+    close(*found, 1e-5, 1e-6)
+
+
 def test_a_draw_takes_as_much_of_the_stream_whatever_was_rejected():
     states = []
     for seed in range(6):
