@@ -384,8 +384,9 @@ def test_captured_draws_are_those_of_a_step_that_is_not(kind, place):
     for compiled in (False, True):
         gg.manual_seed(3)
         x = gg.tensor([0.3, 1.0, 2.0, 0.8] * 8, device=place, requires_grad=True)
+        optimizer, calls = gg.optim.SGD([x], lr=0.0), []
 
-        def step(x=x):
+        def step(x=x, optimizer=optimizer, calls=calls):
             d = {
                 "Gamma": lambda D: D.Gamma(x, 2.0, validate_args=False),
                 "Beta": lambda D: D.Beta(x, x + 1, validate_args=False),
@@ -393,12 +394,15 @@ def test_captured_draws_are_those_of_a_step_that_is_not(kind, place):
                 "Laplace": lambda D: D.Laplace(0.5, x, validate_args=False),
                 "RelaxedBernoulli": lambda D: D.RelaxedBernoulli(0.5, logits=x, validate_args=False),
             }[kind](gg.distributions)
+            optimizer.zero_grad()
             draws = d.rsample((3,))
-            (gradient,) = gg.autograd.grad(draws.sum(), [x])
-            return draws, gradient
+            draws.sum().backward()
+            calls.append(draws)
+            return draws, x.grad
 
         run = gg.compile(step) if compiled else step
-        found.append([t.detach().cpu().numpy().copy() for _ in range(5) for t in run()])
+        found.append([t.detach().cpu().numpy().copy() for _ in range(6) for t in run()])
+        assert len(calls) == (3 if compiled else 6)
     close(*found, 1e-5, 1e-6)
 
 
