@@ -377,6 +377,35 @@ def test_draws_are_the_same_on_both_devices(name, place):
     close(*found, 1e-9, 1e-12)
 
 
+@pytest.mark.parametrize("place", ACCELERATED)
+@pytest.mark.parametrize("kind", ["Gamma", "Beta", "StudentT", "Laplace", "RelaxedBernoulli"])
+def test_captured_draws_are_those_of_a_step_that_is_not(kind, place):
+    found = []
+    for compiled in (False, True):
+        gg.manual_seed(3)
+        x = gg.tensor([0.3, 1.0, 2.0, 0.8] * 8, device=place, requires_grad=True)
+        optimizer, calls = gg.optim.SGD([x], lr=0.0), []
+
+        def step(x=x, optimizer=optimizer, calls=calls):
+            d = {
+                "Gamma": lambda D: D.Gamma(x, 2.0, validate_args=False),
+                "Beta": lambda D: D.Beta(x, x + 1, validate_args=False),
+                "StudentT": lambda D: D.StudentT(x, validate_args=False),
+                "Laplace": lambda D: D.Laplace(0.5, x, validate_args=False),
+                "RelaxedBernoulli": lambda D: D.RelaxedBernoulli(0.5, logits=x, validate_args=False),
+            }[kind](gg.distributions)
+            optimizer.zero_grad()
+            draws = d.rsample((3,))
+            draws.sum().backward()
+            calls.append(draws)
+            return draws, x.grad
+
+        run = gg.compile(step) if compiled else step
+        found.append([t.detach().cpu().numpy().copy() for _ in range(6) for t in run()])
+        assert len(calls) == (3 if compiled else 6)
+    close(*found, 1e-5, 1e-6)
+
+
 def test_a_draw_takes_as_much_of_the_stream_whatever_was_rejected():
     states = []
     for seed in range(6):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..creation import as_tensor, broadcast_shapes, finfo
+from ..creation import as_tensor, broadcast_shapes, finfo, full
 from ..engine import enable_grad
 from ..random import randn
 from ..tensor import Tensor
@@ -15,7 +15,11 @@ euler_constant = 0.5772156649015329
 
 def tensor_like(value: Any, like: Tensor) -> Tensor:
     """``value``, as a tensor of the dtype and on the device of another where it is none."""
-    return value if isinstance(value, Tensor) else as_tensor(value, dtype=like.dtype, device=like.device)
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, int | float):  # to fill, unlike to copy from the host, can be captured
+        return full((), value, dtype=like.dtype, device=like.device)
+    return as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
