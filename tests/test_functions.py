@@ -5,6 +5,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 
 import inspect
 import re
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -348,12 +349,14 @@ CREATION = """
     T.FloatTensor(np.zeros(2, np.float32)); T.FloatTensor(np.zeros(2)); T.FloatTensor(3.0)
     T.FloatTensor(T.Size([2, 3])).shape; T.FloatTensor(T.zeros(2)); T.FloatTensor(T.zeros(2).double())
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
-    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type('torch.DoubleTensor'); T.ones(2).type('torch.Nothing'); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
+    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
     T.zeros(2).long().new_full((2,), 1.5); T.zeros(2).new_ones(2, requires_grad=True); T.zeros(2).new_empty(2).shape
     T.tril_indices(3, 3); T.triu_indices(2, 3, 1, dtype=T.int32); T.tril_indices(3, 2, offset=-1)
+    T.zeros(2).type('torch.DoubleTensor'); T.ones(2).type('torch.Nothing'); T.tensor(deque([1.0, 2.0]))
+    T.tensor(deque([[1, 2], deque([3, 4])])); T.tensor(deque([T.tensor(1.0), T.tensor(2.0)])); T.tensor(deque()).shape
     T.broadcast_shapes((2, 1), (3,)); T.broadcast_shapes((2,), (3,)); T.empty_like(T.zeros(2)).shape
 """
 
@@ -534,6 +537,7 @@ def evaluate(T, expression, inputs):
             "T": T,
             "F": functional,
             "np": np,
+            "deque": deque,
             "put": put,
             "distances": distances,
             "m": None,
