@@ -194,6 +194,16 @@ class detect_anomaly(_Mode):
         self._settings = {"anomaly": True, "watch": Node.remember_call}
 
 
+def set_anomaly_enabled(mode: bool) -> None:
+    """What ``set_detect_anomaly`` does when called."""
+    set_detect_anomaly(mode)
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether a backward looks for NaN, inside of ``detect_anomaly`` or after ``set_detect_anomaly(True)``."""
+    return modes.anomaly
+
+
 def is_grad_enabled() -> bool:
     """Whether ops are being recorded in this thread."""
     return modes.grad
@@ -347,7 +357,8 @@ def accumulate(leaf: Any, gradient: Any, taped: bool) -> None:
         elif grad is None:
             leaf._grad = leaf._wrap(gradient)
         elif grad._needs_grad:
-            leaf._grad = leaf._wrap(grad._data + gradient)
+            total = grad._data + gradient
+            leaf._grad = leaf._wrap(copy(total) if isinstance(total, np.generic) else total)
         else:
             if gradient.__class__ is not np.ndarray:
                 lazy.before_write(grad._data)
@@ -518,6 +529,7 @@ def _run(
                         _references(gradient) > _SOLE_OWNER
                         or gradient.base is not None
                         or not gradient.flags.c_contiguous
+                        or isinstance(gradient, np.generic)  # as NumPy makes of 0-d results
                     )
                 ):
                     gradient = copy(gradient)

@@ -498,32 +498,55 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
         return Tensor._wrap(xp.where(chance > 0.5, n - successes, successes).astype(count.dtype))
 
 
-def standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Draws from the gamma distributions of rate 1 whose concentrations are the elements of ``input``, in its dtype.
+# Rounds in each of which at least 95 in 100 draws are accepted: after all, one in 10**20 is left over.
+_GAMMA_ROUNDS = 16
 
-    Marsaglia and Tsang, "A simple method for generating gamma variables", 2000.
+
+def _gamma_logarithms(a: Any, where: Any, generator: Generator | None) -> Any:
+    """Logarithms of gamma draws, float64.
+
+    Marsaglia and Tsang, "A simple method for generating gamma variables", 2000: for ``a < 1`` a draw for ``a + 1``
+    times ``U ** (1 / a)``. Each round has its own place in the stream, so that what is drawn next does not depend on
+    how many there were.
     """
-    wanted = lazy.settled(input._data).astype(np.float64)
-    xp = module_of(wanted)
+    xp = module_of(a)
+    blocks = -(-a.size // 4)
+    seed, offset, place = streams.reserve(blocks * (2 * _GAMMA_ROUNDS + 1), generator)
 
-    def draw() -> Any:
-        return streams.uniform(wanted.shape, 0.0, 1.0, np.float64, input.device, generator)
+    def drawn(draw: Callable[..., Any], size: int, k: int) -> Any:
+        return draw((size,), 0.0, 1.0, np.float64, where, streams.at(seed, offset + k * blocks, place))
 
+    shift = xp.where(a < 1, a + 1, a).reshape(-1) - 1 / 3
+    found, left = xp.empty_like(shift), xp.arange(shift.size)
+    for k in range(_GAMMA_ROUNDS):
+        if not left.size:
+            break
+        d, x = shift[left], drawn(streams.normal, left.size, 2 * k + 1)
+        cube = 1 + x / xp.sqrt(9 * d)
+        cube *= cube * cube
+        log_cube = xp.log(xp.maximum(cube, 1e-300))
+        found[left] = xp.log(d) + log_cube
+        u = 1 - drawn(streams.uniform, left.size, 2 * k + 2)
+        left = left[(cube <= 0) | (xp.log(u) >= x * x / 2 + d * (1 - cube + log_cube))]
+    found = found.reshape(a.shape)
+    if bool((a < 1).any()):
+        found += xp.where(a < 1, xp.log(1 - drawn(streams.uniform, a.size, 0)).reshape(a.shape) / a, 0)
+    return found
+
+
+def log_standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """The logarithms of draws from the gamma distributions of these shape parameters and rate 1, in float64.
+
+    Gradients flow to ``input``, by implicit reparameterisation.
+
+    Raises:
+        NotImplementedError: ``input`` is not floating point.
+    """
+    if not input.is_floating_point():
+        raise NotImplementedError(f"gamma draws need a floating-point shape parameter, but got {input.dtype}")
     with on(input.device), quiet():
-        small = wanted < 1
-        d = wanted + small - 1 / 3
-        count = d * 0
-        pending = count == 0
-        while bool(pending.any()):
-            x = streams.normal(wanted.shape, 0.0, 1.0, np.float64, input.device, generator)
-            v = (1 + x / xp.sqrt(9 * d)) ** 3
-            taken = pending & (v > 0) & (xp.log(1 - draw()) < 0.5 * x * x + d * (1 - v + xp.log(xp.abs(v))))
-            count = xp.where(taken, d * v, count)
-            pending &= ~taken
-        if bool(small.any()):
-            count = xp.where(small, count * (1 - draw()) ** (1 / wanted), count)
-        least = float(np.finfo(input.dtype).tiny)
-        return Tensor._wrap(xp.maximum(count, least).astype(input.dtype))
+        draws = _gamma_logarithms(lazy.settled(input._data).astype(np.float64), input.device, generator)
+    return REGISTRY["gamma_path"](input, Tensor._wrap(draws))
 
 
 def _fill(name: str, target: Tensor, array: Any) -> Tensor:

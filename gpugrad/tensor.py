@@ -247,6 +247,10 @@ class Tensor:
         """Whether the elements can be negative."""
         return self._data.dtype.kind not in "bu"
 
+    def is_inference(self) -> bool:
+        """Whether the tensor was made in inference mode: it is never part of a graph."""
+        return self._inference
+
     def get_device(self) -> int:
         """The CUDA device's index, -1 on the CPU."""
         return -1 if self.device.index is None else self.device.index

@@ -186,6 +186,19 @@ def test_outputs_of_one_op_get_their_own_gradients():
 # Who owns a gradient
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_the_gradient_of_a_number_can_be_changed_in_place(create_graph):
+    scale = gg.tensor(0.5, requires_grad=True)
+    for turn in (1, 2):
+        (scale.exp() * gg.ones(3)).sum().backward(create_graph=create_graph and turn == 1)
+        assert isinstance(scale.grad._data, np.ndarray)
+        assert float(scale.grad) == pytest.approx(turn * 3 * np.exp(0.5))
+    gg.nn.utils.clip_grad_norm_([scale], 1.0)
+    assert float(scale.grad) == pytest.approx(1.0, rel=1e-5)
+    scale.grad.zero_()
+    assert float(scale.grad) == 0
+
+
 @pytest.mark.parametrize(
     "combine",
     [
@@ -455,6 +468,34 @@ def test_a_change_of_what_was_not_saved_is_no_matter():
     y.zero_()
     z.sum().backward()
     close(x.grad, np.full(3, 2.0))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [lambda z: z.mul_(3), lambda z: z[0].zero_(), lambda z: z.__setitem__(0, 5.0), lambda z: z.add_(1).add_(1)],
+)
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda y: y / (y * y).sum(-1, keepdim=True),
+        lambda y: 1 / y,
+        lambda y: gg.einsum("ij,kj->ik", y, y),
+        lambda y: gg.nn.functional.avg_pool1d(y[None], 2),
+    ],
+)
+def test_results_that_pytorch_does_not_save_can_be_changed(record, change, grad):
+    x = leaf(2, 3)
+    z = record(x * 2)
+    first = z.detach().clone().requires_grad_()
+    with gg.set_grad_enabled(grad):
+        change(z)
+        changed = first * 1
+        change(changed)
+    upstream = gg.tensor(np.arange(1.0, z.numel() + 1).reshape(z.shape))
+    (expected,) = gg.autograd.grad(changed, first, upstream) if grad else (upstream,)
+    (wanted,) = gg.autograd.grad(record(x * 2), x, expected)
+    close(gg.autograd.grad(z, x, upstream)[0], wanted.numpy())
 
 
 def test_leaves_that_need_gradients_are_not_changed_in_place():

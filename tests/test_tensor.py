@@ -1,6 +1,7 @@
 """Tensors: what they are made of, promotion, conversion, indexing, shapes and reductions, against NumPy and PyTorch."""
 
 import copy
+import importlib
 import operator
 import pickle
 import warnings
@@ -95,6 +96,15 @@ def test_attributes():
         t.size(2)
 
 
+def test_nothing_is_distributed():
+    assert not gg.distributed.is_available()
+    assert not gg.distributed.is_initialized()
+    with pytest.raises(ValueError, match="not been initialized"):
+        gg.distributed.get_rank()
+    with pytest.raises(RuntimeError, match="not supported"):
+        gg.distributed.init_process_group(backend="nccl")
+
+
 def test_what_programs_ask_before_they_choose_a_device():
     usable = gg.cuda.is_available()
     assert gg.accelerator.is_available() is usable
@@ -102,7 +112,9 @@ def test_what_programs_ask_before_they_choose_a_device():
     assert gg.accelerator.device_count() == gg.cuda.device_count()
     gg.backends.cudnn.benchmark = False
     assert not gg.backends.cudnn.is_available()
+    assert importlib.import_module("gpugrad.backends.cudnn") is gg.backends.cudnn
     assert not gg.backends.mps.is_available()
+    assert not gg.xpu.is_available()
     assert isinstance(gg.float32, gg.dtype)
     gg.set_float32_matmul_precision("high")
     try:

@@ -36,9 +36,9 @@ _FLOAT32 = {
         "slogdet", "solve", "svd",
     },
     "cuda": _LOSSES | {
-        "acos", "asin", "cdist", "cosh", "cosine_similarity", "cumprod", "cumsum", "dist", "exp", "expm1", "group_norm",
-        "layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "norm", "pow", "prod", "rdiv", "reciprocal",
-        "rsqrt", "sinh", "softmax", "softplus", "sum", "tan", "vector_norm",
+        "acos", "asin", "cdist", "cosh", "cosine_similarity", "cumprod", "cumsum", "dist", "erfinv", "exp", "expm1",
+        "group_norm", "layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "norm", "pdist", "pow", "prod",
+        "rdiv", "reciprocal", "rsqrt", "sinh", "softmax", "softplus", "sum", "tan", "vector_norm",
     },
 }  # fmt: skip
 _PROMOTE = {

@@ -38,6 +38,19 @@ BY_NAME: dict[str, np.dtype] = {
 }
 
 _SUPPORTED = frozenset(BY_NAME.values())
+
+# By the names of PyTorch's old constructors.
+BY_CONSTRUCTOR = {
+    "FloatTensor": float32,
+    "DoubleTensor": float64,
+    "HalfTensor": float16,
+    "ByteTensor": uint8,
+    "CharTensor": int8,
+    "ShortTensor": int16,
+    "IntTensor": int32,
+    "LongTensor": int64,
+    "BoolTensor": bool_,
+}
 _default = float32
 
 

@@ -140,7 +140,7 @@ class DataLoader:
         skip, works = epoch.batches, self._works()
         if not isinstance(self.dataset, IterableDataset):
             skip, works = 0, islice(works, skip, None)
-        return self._deliver(epoch, works, skip)
+        return _Batches(self._deliver(epoch, works, skip), self)
 
     def _works(self) -> Iterator[tuple[int, int, Work]]:
         """What there is to do in an epoch: the batch's number, the worker it is for, and the work."""
@@ -234,6 +234,22 @@ class DataLoader:
             order.load_state_dict(state["sampler"])
         if self.generator is not None and state["generator"] is not None:
             self.generator.set_state(np.array(state["generator"], np.int64))
+
+
+class _Batches:
+    """What goes through an epoch; as long as its loader."""
+
+    def __init__(self, batches: Iterator[Any], loader: DataLoader):
+        self._batches, self._loader = batches, loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._batches)
 
 
 def _profiled(batches: Iterator[Any]) -> Iterator[Any]:

@@ -1,72 +1,76 @@
-"""Distributions of several independent numbers."""
+"""Distributions with more dimensions that belong to one draw."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..tensor import Tensor
+from . import constraints
 from .distribution import Distribution
+from .utils import _sum_rightmost
 
 
 class Independent(Distribution):
-    """A distribution whose last batch dimensions are taken as parts of one draw.
+    """Another distribution, the last ``reinterpreted_batch_ndims`` dimensions of whose batch are those of one draw.
 
     Raises:
-        ValueError: it has fewer batch dimensions than ``reinterpreted_batch_ndims``.
+        ValueError: the batch has fewer dimensions.
     """
 
     def __init__(
         self, base_distribution: Distribution, reinterpreted_batch_ndims: int, validate_args: bool | None = None
     ):
-        batch, count = base_distribution.batch_shape, reinterpreted_batch_ndims
-        if count > len(batch):
+        batch = base_distribution.batch_shape
+        if reinterpreted_batch_ndims > len(batch):
             raise ValueError(
                 "Expected reinterpreted_batch_ndims <= len(base_distribution.batch_shape), "
-                f"actual {count} vs {len(batch)}"
+                f"actual {reinterpreted_batch_ndims} vs {len(batch)}"
             )
-        self.base_dist, self.reinterpreted_batch_ndims = base_distribution, count
-        kept = len(batch) - count
-        super().__init__(batch[:kept], (*batch[kept:], *base_distribution.event_shape), validate_args)
+        self.base_dist, self.reinterpreted_batch_ndims = base_distribution, reinterpreted_batch_ndims
+        cut = len(batch) - reinterpreted_batch_ndims
+        super().__init__(batch[:cut], (*batch[cut:], *base_distribution.event_shape), validate_args)
 
     def __repr__(self) -> str:
-        return f"Independent({self.base_dist}, {self.reinterpreted_batch_ndims})"
-
-    def _sum(self, each: Tensor) -> Tensor:
-        count = self.reinterpreted_batch_ndims
-        return each.sum(tuple(range(-count, 0))) if count else each
+        return f"Independent({self.base_dist!r}, {self.reinterpreted_batch_ndims})"
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether draws have a gradient."""
+    def has_rsample(self) -> Any:
         return self.base_dist.has_rsample
 
     @property
-    def mean(self) -> Tensor:  # type: ignore[override]
-        """That of each number."""
+    def has_enumerate_support(self) -> Any:
+        return not self.reinterpreted_batch_ndims and self.base_dist.has_enumerate_support
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        base = self.base_dist.support
+        return constraints.independent(base, self.reinterpreted_batch_ndims) if self.reinterpreted_batch_ndims else base
+
+    @property
+    def mean(self) -> Tensor:
         return self.base_dist.mean
 
     @property
     def mode(self) -> Tensor:
-        """That of each number."""
         return self.base_dist.mode
 
     @property
-    def variance(self) -> Tensor:  # type: ignore[override]
-        """That of each number."""
+    def variance(self) -> Tensor:
         return self.base_dist.variance
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, *event_shape)``, without a gradient."""
         return self.base_dist.sample(sample_shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws through which gradients flow to the parameters."""
         return self.base_dist.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The logarithm of the density at ``value``."""
-        return self._sum(self.base_dist.log_prob(value))
+        return _sum_rightmost(self.base_dist.log_prob(value), self.reinterpreted_batch_ndims)
 
     def entropy(self) -> Tensor:
-        """The entropy of each draw."""
-        return self._sum(self.base_dist.entropy())
+        return _sum_rightmost(self.base_dist.entropy(), self.reinterpreted_batch_ndims)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        if self.reinterpreted_batch_ndims:
+            raise NotImplementedError("Enumeration over cartesian product is not implemented")
+        return self.base_dist.enumerate_support(expand)

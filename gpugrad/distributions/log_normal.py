@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from ..tensor import Tensor
+from . import constraints
 from .normal import Normal
 from .transformed_distribution import TransformedDistribution
 from .transforms import ExpTransform
 
 
 class LogNormal(TransformedDistribution):
-    """Numbers whose logarithm is normal, with mean ``loc`` and standard deviation ``scale``.
+    """What the exponential makes of normal draws with mean ``loc`` and standard deviation ``scale``.
 
     Raises:
-        ValueError: a scale is not positive, or a mean NaN.
+        ValueError: a scale is not positive, or ``loc`` NaN.
     """
 
-    base_dist: Normal
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.positive
+    has_rsample = True
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        super().__init__(Normal(loc, scale, validate_args), ExpTransform(), validate_args)
+        super().__init__(Normal(loc, scale, validate_args=False), ExpTransform(), validate_args)
 
     @property
     def loc(self) -> Tensor:
@@ -33,21 +36,17 @@ class LogNormal(TransformedDistribution):
         return self.base_dist.scale
 
     @property
-    def mean(self) -> Tensor:  # type: ignore[override]
-        """``exp(loc + scale**2 / 2)``."""
+    def mean(self) -> Tensor:
         return (self.loc + self.scale**2 / 2).exp()
 
     @property
     def mode(self) -> Tensor:
-        """``exp(loc - scale**2)``."""
         return (self.loc - self.scale**2).exp()
 
     @property
-    def variance(self) -> Tensor:  # type: ignore[override]
-        """That of each."""
+    def variance(self) -> Tensor:
         square = self.scale**2
         return square.expm1() * (2 * self.loc + square).exp()
 
     def entropy(self) -> Tensor:
-        """The entropy of each."""
         return self.base_dist.entropy() + self.loc

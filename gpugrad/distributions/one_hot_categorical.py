@@ -1,37 +1,45 @@
-"""The categorical distribution of one-hot vectors."""
+"""Categories as vectors of zeros with a single one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..creation import eye
 from ..nn import functional as F
 from ..tensor import Tensor
+from . import constraints
 from .categorical import Categorical
 from .distribution import Distribution
 
 
 class OneHotCategorical(Distribution):
-    """One of n outcomes, as a vector of n numbers; give ``probs`` or ``logits`` as for ``Categorical``.
+    """One of n categories, as a vector of zeros with a one in its place.
+
+    Args:
+        probs, logits: as for ``Categorical``.
 
     Raises:
-        ValueError: as ``Categorical``.
+        ValueError: as for ``Categorical``.
     """
 
-    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
-        self._categorical = Categorical(probs, logits, validate_args)
-        super().__init__(self._categorical.batch_shape, self._categorical.probs.shape[-1:], validate_args)
+    arg_constraints = Categorical.arg_constraints
+    support = constraints.one_hot
+    has_enumerate_support = True
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(probs: {tuple(self.probs.shape)})"
+    def __init__(self, probs: Tensor | None = None, logits: Tensor | None = None, validate_args: bool | None = None):
+        self._categorical = Categorical(probs, logits, validate_args)
+        shape = self._categorical.param_shape
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
+        self._validate_args = self._categorical._validate_args
 
     @property
     def probs(self) -> Tensor:
-        """The probabilities of the outcomes."""
+        """The probability of each category."""
         return self._categorical.probs
 
     @property
     def logits(self) -> Tensor:
-        """Their logarithms."""
+        """Logarithms of the probabilities."""
         return self._categorical.logits
 
     @property
@@ -40,44 +48,37 @@ class OneHotCategorical(Distribution):
         return self._categorical.param_shape
 
     @property
-    def mean(self) -> Tensor:  # type: ignore[override]
-        """``probs``."""
+    def mean(self) -> Tensor:
         return self.probs
 
     @property
-    def variance(self) -> Tensor:  # type: ignore[override]
-        """``probs (1 - probs)``."""
-        return self.probs * (1 - self.probs)
+    def mode(self) -> Tensor:
+        return self._vectors(self.probs.argmax(-1))
 
     @property
-    def mode(self) -> Tensor:
-        """The likeliest outcome."""
-        return self._one_hot(self._categorical.mode)
+    def variance(self) -> Tensor:
+        return self.probs * (1 - self.probs)
 
-    def _one_hot(self, index: Tensor) -> Tensor:
-        return F.one_hot(index, self.event_shape[0]).to(self.probs.dtype)
+    def _vectors(self, indices: Tensor) -> Tensor:
+        return F.one_hot(indices, self.event_shape[0]).to(self.probs.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, n)``, in the dtype of ``probs``."""
-        return self._one_hot(self._categorical.sample(sample_shape))
-
-    def _possible(self, value: Any) -> Any:
-        return ((value == 0) | (value == 1)) & (value.sum(-1, keepdim=True) == 1)
+        return self._vectors(self._categorical.sample(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The logarithm of the probability of ``value``, one-hot vectors."""
-        return self._categorical.log_prob(self._outcome(value, self.probs).argmax(-1))
+        return self._categorical.log_prob(self._outcome(value, self.logits).argmax(-1))
 
     def entropy(self) -> Tensor:
-        """The entropy of each."""
         return self._categorical.entropy()
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return self._listed(eye(self.event_shape[0], dtype=self.probs.dtype, device=self.probs.device), expand)
 
 
 class OneHotCategoricalStraightThrough(OneHotCategorical):
-    """One-hot vectors through which gradients flow as if they were the probabilities (Bengio et al., 2013)."""
+    """``OneHotCategorical`` whose draws pass gradients straight through to ``probs`` (Bengio et al., 2013)."""
 
     has_rsample = True
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws, with the gradient of ``probs``."""
         return self.sample(sample_shape) + (self.probs - self.probs.detach())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ...tensor import Tensor
 
 __all__ = [
     "affine_grid",
+    "channel_shuffle",
     "fold",
     "grid_sample",
     "interpolate",
@@ -24,6 +26,8 @@ __all__ = [
     "pixel_unshuffle",
     "unfold",
     "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 _MODES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
@@ -48,17 +52,19 @@ def interpolate(
             "trilinear" (three).
         align_corners: the corner elements' centres, not their outer edges, stay where they are.
         recompute_scale_factor: use the ratio of the sizes, not ``scale_factor``, to find positions.
+        antialias: making an image smaller, average over all that falls into an element of the result, as PIL does
+            ("bilinear" and "bicubic").
 
     Raises:
-        ValueError: not exactly one of ``size`` and ``scale_factor``, of the wrong length, or ``align_corners`` with a
-            mode that has none, or ``antialias``.
+        ValueError: not exactly one of ``size`` and ``scale_factor``, of the wrong length, or ``align_corners`` or
+            ``antialias`` with a mode that has none.
         NotImplementedError: a mode for another number of dimensions.
     """
     (input,) = as_tensors("interpolate", (input,))
     dims = input.ndim - 2
-    if antialias:
+    if antialias and mode not in ("bilinear", "bicubic"):
         raise ValueError(
-            "interpolate: antialias is not supported; blur with avg_pool or use mode='area' to make smaller"
+            "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input"
         )
     if (
         mode not in ("nearest", "nearest-exact", "area", *_MODES)
@@ -103,10 +109,12 @@ def interpolate(
         return _AREA[dims](input, new)
     if mode in ("nearest", "nearest-exact"):
         return _nearest(input, new, factors, 0.5 if mode == "nearest-exact" else 0.0)
-    taps = _cubic_taps if mode == "bicubic" else _linear_taps
+    resizing = partial(_resizing, _cubic_taps if mode == "bicubic" else _linear_taps)
+    if antialias:
+        resizing = partial(_averaging, mode == "bicubic")
     for i, (n, m, factor) in enumerate(zip(old, new, factors, strict=True)):
         if n != m or factor not in (None, 1.0):
-            input = REGISTRY["apply_along"](input, _resizing(taps, n, m, factor, bool(align_corners)), 2 + i)
+            input = REGISTRY["apply_along"](input, resizing(n, m, factor, bool(align_corners)), 2 + i)
     return input if new != old else FUNCTIONS["clone"](input)
 
 
@@ -130,31 +138,49 @@ def _linear_taps(t: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 def _cubic_taps(t: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Cubic convolution (Keys 1981), with PyTorch's -0.75."""
-    a = -0.75
+    return [(k, _cubic(k - t, -0.75)) for k in (-1, 0, 1, 2)]
 
-    def near(x: np.ndarray) -> np.ndarray:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
 
-    def far(x: np.ndarray) -> np.ndarray:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    return [(-1, far(t + 1)), (0, near(t)), (1, near(1 - t)), (2, far(2 - t))]
+def _cubic(x: np.ndarray, a: float) -> np.ndarray:
+    """Cubic convolution (Keys 1981)."""
+    x = np.abs(x)
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 def _resizing(taps: Any, old: int, new: int, factor: float | None, align_corners: bool) -> np.ndarray:
     """The matrix that resizes a line."""
     steps = np.arange(new, dtype=np.float64)
+    scale = _scale(old, new, factor, align_corners)
     if align_corners:
-        places = steps * ((old - 1) / (new - 1) if new > 1 else 0.0)
+        places = steps * scale
     else:
-        places = (steps + 0.5) * (1 / factor if factor else old / new) - 0.5
+        places = (steps + 0.5) * scale - 0.5
         places = np.maximum(places, 0) if taps is _linear_taps else places
     first = np.floor(places)
     matrix = np.zeros((new, old))
     for offset, weight in taps(places - first):
         np.add.at(matrix, (np.arange(new), np.clip(first.astype(np.int64) + offset, 0, old - 1)), weight)
     return matrix
+
+
+def _averaging(cubic: bool, old: int, new: int, factor: float | None, align_corners: bool) -> np.ndarray:
+    """The matrix that resizes a line with a filter as wide as the elements of the result, as PIL and PyTorch do it."""
+    scale = _scale(old, new, factor, align_corners)
+    width = max(scale, 1.0)
+    reach = width * (2 if cubic else 1)
+    centres = (np.arange(new)[:, None] + 0.5) * scale
+    inside = np.arange(old)
+    inside = (inside >= np.trunc(centres - reach + 0.5)) & (inside < np.trunc(centres + reach + 0.5))
+    offsets = (np.arange(old) + 0.5 - centres) / width
+    weights = inside * (_cubic(offsets, -0.5) if cubic else np.maximum(1 - np.abs(offsets), 0))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _scale(old: int, new: int, factor: float | None, align_corners: bool) -> float:
+    if align_corners:
+        return (old - 1) / (new - 1) if new > 1 else 0.0
+    return 1 / factor if factor else old / new
 
 
 def upsample(
@@ -197,6 +223,22 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, channels, height, width = input.shape
     parts = input.reshape(-1, channels, height // r, r, width // r, r).permute(0, 1, 3, 5, 2, 4)
     return parts.reshape(*lead, channels * r * r, height // r, width // r)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """(N, C, ...) with the channels of ``groups`` groups interleaved (Zhang et al. 2018, ShuffleNet).
+
+    Raises:
+        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
+    """
+    if input.ndim < 3:
+        raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    if groups <= 0 or input.shape[1] % groups:
+        raise RuntimeError(
+            f"channel_shuffle: groups must be positive and divide the {input.shape[1]} channels, but got {groups}"
+        )
+    parts = input.reshape(input.shape[0], groups, input.shape[1] // groups, *input.shape[2:])
+    return parts.transpose(1, 2).reshape(tuple(input.shape))
 
 
 def _settings(name: str, **given: Any) -> list[Ints]:
@@ -386,3 +428,19 @@ def _picked(rows: Tensor, index: Tensor) -> Tensor:
     """Elements of (N, C, L) at positions (N, ...), for all channels."""
     flat = index.reshape(index.shape[0], 1, -1).expand(-1, rows.shape[1], -1)
     return rows.gather(2, flat).reshape(*rows.shape[:2], *index.shape[1:])
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="nearest"``."""
+    warnings.warn(
+        "`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="bilinear"`` and ``align_corners=True``."""
+    warnings.warn(
+        "`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "bilinear", True)

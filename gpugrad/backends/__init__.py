@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from .backend.gemm import switches
+from ..backend.gemm import switches
+from . import cuda, cudnn, mps
 
-cuda = SimpleNamespace(matmul=switches)
-
-# Programs set and ask these; neither library is ever used here, so that they change nothing.
-cudnn = SimpleNamespace(
-    enabled=False,
-    benchmark=False,
-    deterministic=True,
-    allow_tf32=False,
-    is_available=lambda: False,
-    version=lambda: None,
-)
-mps = SimpleNamespace(is_available=lambda: False, is_built=lambda: False)
+__all__ = [
+    "are_deterministic_algorithms_enabled",
+    "cuda",
+    "cudnn",
+    "get_float32_matmul_precision",
+    "is_deterministic_algorithms_warn_only_enabled",
+    "mps",
+    "set_float32_matmul_precision",
+    "use_deterministic_algorithms",
+]
 
 
 def get_float32_matmul_precision() -> str:
