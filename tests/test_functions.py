@@ -5,6 +5,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 
 import inspect
 import re
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -510,6 +511,8 @@ CREATION = """
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
     T.zeros(2).long().new_full((2,), 1.5); T.zeros(2).new_ones(2, requires_grad=True); T.zeros(2).new_empty(2).shape
     T.tril_indices(3, 3); T.triu_indices(2, 3, 1, dtype=T.int32); T.tril_indices(3, 2, offset=-1)
+    T.tensor(deque([1.0, 2.0]))
+    T.tensor(deque([[1, 2], deque([3, 4])])); T.tensor(deque([T.tensor(1.0), T.tensor(2.0)])); T.tensor(deque()).shape
     T.broadcast_shapes((2, 1), (3,)); T.broadcast_shapes((2,), (3,)); T.empty_like(T.zeros(2)).shape
     T.hann_window(5); T.hann_window(5, False); T.hann_window(0); T.hann_window(1); T.hann_window(-1)
     T.hann_window(4, dtype=T.int64); T.hann_window(4, dtype=T.float64); T.hann_window(2.5); T.hann_window(True)
@@ -713,6 +716,7 @@ def evaluate(T, expression, inputs):
             "T": T,
             "F": functional,
             "np": np,
+            "deque": deque,
             "put": put,
             "distances": distances,
             "m": None,
