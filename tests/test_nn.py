@@ -190,7 +190,23 @@ def test_attributes_cost_no_lookup_and_unknown_ones_raise():
     assert layer.__dict__["weight"] is layer.weight
     with pytest.raises(AttributeError, match="'Linear' object has no attribute 'wait'"):
         layer.wait  # noqa: B018
+    assert layer.__getattr__("weight") is layer.weight
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'wait'"):
+        layer.__getattr__("wait")
     assert {"weight", "bias", "forward"} <= set(dir(layer))
+
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(self.module, name)
+
+    assert Wrapper(layer).weight is layer.weight
 
 
 def test_parameter():
