@@ -890,6 +890,35 @@ LAYERS = {
     "weight-norm-recurrent": (lambda nn: nn.utils.parametrizations.weight_norm(nn.LSTM(6, 2), "weight_hh_l0"), X),
 }  # fmt: skip
 
+
+def Unpooled(nn, pool, unpool, same_size=False):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.unpool = pool, unpool
+
+        def forward(self, x):
+            pooled, places = self.pool(x)
+            return self.unpool(pooled * pooled, places, x.shape if same_size else None)
+
+    return Both()
+
+
+LAYERS |= {
+    "max-unpool1d": (lambda nn: Unpooled(nn, nn.MaxPool1d(2, return_indices=True), nn.MaxUnpool1d(2)), X),
+    "max-unpool2d": (
+        lambda nn: Unpooled(nn, nn.MaxPool2d(2, 2, return_indices=True), nn.MaxUnpool2d(2, stride=2), True), IMAGE,
+    ),
+    "max-unpool2d-padded": (
+        lambda nn: Unpooled(nn, nn.MaxPool2d(3, padding=1, return_indices=True), nn.MaxUnpool2d(3, padding=1), True),
+        IMAGE,
+    ),
+    "max-unpool3d": (
+        lambda nn: Unpooled(nn, nn.MaxPool3d((1, 2, 2), return_indices=True), nn.MaxUnpool3d((1, 2, 2)), True), VOLUME,
+    ),
+}  # fmt: skip
+
+
 ACTIVATIONS = {
     "relu": lambda nn: nn.ReLU(),
     "relu-inplace": lambda nn: nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True)),
@@ -1258,6 +1287,16 @@ def Repeated(nn, attention):
 def test_transformers_are_pytorchs(name, train):
     make, options, *inputs = TRANSFORMERS[name]
     like_torch(make, *inputs, options=options, train=train)
+
+
+def test_unpooling_checks_what_it_is_given():
+    x = gg.ones(1, 2, 2, 2)
+    with pytest.raises(RuntimeError, match="indices of its shape"):
+        F.max_unpool2d(x, gg.zeros(1, 2, 2, dtype=gg.int64), 2)
+    with pytest.raises(RuntimeError, match="int64"):
+        F.max_unpool2d(x, x, 2)
+    with pytest.raises(ValueError, match="output_size"):
+        F.max_unpool2d(x, gg.zeros(1, 2, 2, 2, dtype=gg.int64), 2, output_size=(4, 6))
 
 
 def test_one_size_in_a_list_counts_for_all_dimensions():

@@ -21,6 +21,9 @@ __all__ = [
     "fold",
     "grid_sample",
     "interpolate",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "pixel_shuffle",
     "pixel_unshuffle",
     "unfold",
@@ -178,6 +181,51 @@ def _scale(old: int, new: int, factor: float | None, align_corners: bool) -> flo
     if align_corners:
         return (old - 1) / (new - 1) if new > 1 else 0.0
     return 1 / factor if factor else old / new
+
+
+def _max_unpool(dims: int) -> Any:
+    name = f"max_unpool{dims}d"
+
+    def unpool(
+        input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+    ) -> Tensor:
+        kernel = spatial(name, "kernel_size", kernel_size, dims)
+        step = kernel if stride is None else spatial(name, "stride", stride, dims)
+        margin = spatial(name, "padding", padding, dims)
+        if input.ndim not in (dims + 1, dims + 2) or tuple(indices.shape) != tuple(input.shape):
+            raise RuntimeError(
+                f"{name}: expected an input of {dims + 1} or {dims + 2} dimensions and indices of its shape, but got "
+                f"{tuple(input.shape)} and {tuple(indices.shape)}"
+            )
+        if indices.dtype != np.int64:
+            raise RuntimeError(f"elements in indices should be type int64 but got: {indices.dtype}")
+        each = list(zip(input.shape[-dims:], kernel, step, margin, strict=True))
+        size = default = tuple((n - 1) * s - 2 * p + k for n, k, s, p in each)
+        if output_size is not None:
+            size = tuple(output_size)[-dims:]
+            for d, (n, m, s) in enumerate(zip(size, default, step, strict=True)):
+                if not m - s < n < m + s:
+                    raise ValueError(
+                        f"invalid output_size {tuple(output_size)} (dim {d} must be between {m - s} and {m + s})"
+                    )
+        lead = tuple(input.shape[:-dims])
+        flat = input.new_zeros((*lead, math.prod(size))).scatter(-1, indices.flatten(-dims), input.flatten(-dims))
+        return flat.reshape(*lead, *size)
+
+    unpool.__name__ = unpool.__qualname__ = name
+    unpool.__doc__ = f"""Put what ``max_pool{dims}d(..., return_indices=True)`` gave back where it was, zeros elsewhere.
+
+    Args:
+        output_size: the size to give back, where several become the same when pooled.
+
+    Raises:
+        RuntimeError: ``indices`` has another shape than the input, or is not int64.
+        ValueError: ``output_size`` cannot have been the size.
+    """
+    return unpool
+
+
+max_unpool1d, max_unpool2d, max_unpool3d = (_max_unpool(n) for n in (1, 2, 3))
 
 
 def upsample(

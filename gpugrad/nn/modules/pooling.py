@@ -73,6 +73,40 @@ class MaxPool3d(_MaxPool):
     _function = staticmethod(F.max_pool3d)
 
 
+class _MaxUnpool(Module):
+    _function: Callable[..., Any]
+    _ndim: int
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
+        super().__init__()
+        self.kernel_size, self.padding = ntuple(kernel_size, self._ndim), ntuple(padding, self._ndim)
+        self.stride = ntuple(kernel_size if stride is None else stride, self._ndim)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return self._function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Puts what MaxPool1d gave, with its indices, back where it was."""
+
+    _ndim, _function = 1, staticmethod(F.max_unpool1d)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Puts what MaxPool2d gave, with its indices, back where it was."""
+
+    _ndim, _function = 2, staticmethod(F.max_unpool2d)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Puts what MaxPool3d gave, with its indices, back where it was."""
+
+    _ndim, _function = 3, staticmethod(F.max_unpool3d)
+
+
 class _AvgPool(Module):
     """The mean over windows.
 
