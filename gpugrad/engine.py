@@ -423,15 +423,17 @@ def _complete(node: Any, slot: int, gradient: Any, taped: bool) -> Any:
     hooks = node.hooks.get(slot) if isinstance(node, Node) and node.hooks else getattr(node, "_hooks", None)
     if hooks:
         modes.one = None  # they may change what they are given
+        given = gradient if taped else Arithmetic.taped.constant(gradient)
         for hook in list(hooks.values()):
             with (enable_grad if taped else no_grad)():
-                answer = hook(gradient if taped else Arithmetic.taped.constant(gradient))
+                answer = hook(given)
             if answer is None:
                 continue
             shape = getattr(answer, "shape", None)
             if tuple(shape or ()) != tuple(gradient.shape):
                 raise RuntimeError(f"a hook changed the gradient's shape from {tuple(gradient.shape)} to {shape}")
-            gradient = answer if taped else answer._data
+            given = answer
+        gradient = given if taped else given._data
     return gradient
 
 

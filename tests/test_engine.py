@@ -1250,3 +1250,18 @@ def test_what_lies_behind_a_tensor_asked_for_can_be_differentiated_later():
     assert again.tolist() == fresh.grad.tolist()
     with pytest.raises(RuntimeError, match="a second time"):
         gg.autograd.grad(y.sum(), x)
+
+
+@pytest.mark.parametrize("taped", [False, True])
+def test_hooks_of_one_tensor_are_given_the_same_object(taped):
+    seen = []
+    x = gg.ones(2, requires_grad=True)
+    y = x * 2
+    y.register_hook(seen.append)
+    y.register_hook(lambda g: seen.append(g))
+    y.register_hook(lambda g: g * 3)
+    y.register_hook(seen.append)
+    y.sum().backward(create_graph=taped)
+    assert seen[0] is seen[1]
+    assert seen[2].tolist() == [3, 3]
+    assert x.grad.tolist() == [6, 6]
