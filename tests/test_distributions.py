@@ -69,7 +69,7 @@ DISTRIBUTIONS = {
     "dirichlet": (lambda D, x: D.dirichlet.Dirichlet(x), SIZES, SIMPLEX),
     "dirichlet-few": (lambda D, x: D.Dirichlet(x / 4), SIZES, SIMPLEX[0]),
     "continuous_bernoulli": (lambda D, x: D.continuous_bernoulli.ContinuousBernoulli(x / 4), SIZES, PLACES),
-    "continuous_bernoulli-logits": (lambda D, x: D.ContinuousBernoulli(logits=x - 1.2001), SIZES, PLACES),
+    "continuous_bernoulli-logits": (lambda D, x: D.ContinuousBernoulli(logits=x - 1.2035), SIZES, PLACES),
     "fisher": (lambda D, x: D.fishersnedecor.FisherSnedecor(x * 3, x * 2), SIZES, SIZES),
     "chi2": (lambda D, x: D.chi2.Chi2(x), SIZES, SIZES + 1),
     "studentt": (lambda D, x: D.studentT.StudentT(x, 1 - x, x * 2), SIZES, COUNTS),
