@@ -7,6 +7,7 @@ on the class at the end of this file; what stands here is what a tensor is.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -620,7 +621,7 @@ def _nested(data: Any) -> Any:
     """Nested sequences with the tensors in them turned into arrays."""
     if isinstance(data, Tensor):
         return backend.to_numpy(data._data)
-    if isinstance(data, list | tuple):
+    if isinstance(data, list | tuple | deque):
         return [_nested(item) for item in data]
     return data
 

@@ -84,6 +84,10 @@ constexpr int IN_FLIGHT = sizeof(T) == 8 ? 1 : 2;
 template <class T, bool... KEPT>
 constexpr int RESIDENT = (KEPT && ...) && sizeof(T) != 4 ? 3 : 4;
 
+// One less where only double precision does not find room for what it keeps.
+template <class T>
+constexpr int ROOMY = sizeof(T) == 8 ? 3 : 4;
+
 template <class T>
 using Number = const wide<T>;
 
@@ -326,7 +330,7 @@ __global__ void nadam_numbers(Numbers* numbers, const double* step, S* product, 
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(256, ROOMY<T>)
     nadam(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
           T* __restrict__ seconds, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_,
           double weight_decay) {

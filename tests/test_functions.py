@@ -5,6 +5,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 
 import inspect
 import re
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -122,7 +123,9 @@ SHAPES = """
     T.hsplit(v, 5); T.hsplit(v, 2); T.hsplit(s, 1); x.hsplit([1]); T.hsplit(a, 0); T.vsplit(a, 2); T.vsplit(v, 5)
     T.vsplit(a, (1, 2)); T.vsplit(a, 3); T.dsplit(x, 2); T.dsplit(x, [1, 3]); T.dsplit(a, 1); x.vsplit(2); x.dsplit(4)
     x.sum_to_size(3, 1); x.sum_to_size((4,)); x.sum_to_size(1, 3, 4); x.sum_to_size(()); x.sum_to_size(2)
-    x.sum_to_size(5, 2, 3, 4); li.sum_to_size(5, 1); T.select_scatter(x, w, 0, 1); x.select_scatter(a, 2, -1)
+    x.sum_to_size(5, 2, 3, 4); li.sum_to_size(5, 1); li.int().sum_to_size(4); m.sum_to_size(3, 4)
+    li.int().sum_to_size(2, 5, 4)
+    T.select_scatter(x, w, 0, 1); x.select_scatter(a, 2, -1)
     T.select_scatter(x, a, 0, 1); T.select_scatter(x, w, 0, 2); T.select_scatter(s, s, 0, 0)
     T.select_scatter(x, w.float(), 0, 1); T.select_scatter(li, x[:, 0].detach(), 1, 0)
     T.slice_scatter(x, x[:, :1] * 2, 1, 2); T.slice_scatter(x, a[:, :, None], 2, 0, None, 4); T.slice_scatter(x, w)
@@ -510,6 +513,8 @@ CREATION = """
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
     T.zeros(2).long().new_full((2,), 1.5); T.zeros(2).new_ones(2, requires_grad=True); T.zeros(2).new_empty(2).shape
     T.tril_indices(3, 3); T.triu_indices(2, 3, 1, dtype=T.int32); T.tril_indices(3, 2, offset=-1)
+    T.tensor(deque([1.0, 2.0]))
+    T.tensor(deque([[1, 2], deque([3, 4])])); T.tensor(deque([T.tensor(1.0), T.tensor(2.0)])); T.tensor(deque()).shape
     T.broadcast_shapes((2, 1), (3,)); T.broadcast_shapes((2,), (3,)); T.empty_like(T.zeros(2)).shape
     T.hann_window(5); T.hann_window(5, False); T.hann_window(0); T.hann_window(1); T.hann_window(-1)
     T.hann_window(4, dtype=T.int64); T.hann_window(4, dtype=T.float64); T.hann_window(2.5); T.hann_window(True)
@@ -713,6 +718,7 @@ def evaluate(T, expression, inputs):
             "T": T,
             "F": functional,
             "np": np,
+            "deque": deque,
             "put": put,
             "distances": distances,
             "m": None,

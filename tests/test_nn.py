@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import importlib
 import inspect
 import math
 import pickle
@@ -1000,7 +1001,7 @@ LAYERS = {
                 5, 3, mode=mode, include_last_offset=last, padding_idx=padding
             ),
             ints(6),
-            OFFSETS,
+            OFFSETS if last else OFFSETS[:4],
         )
         for mode in ("sum", "mean", "max")
         for last in (False, True)
@@ -1365,6 +1366,90 @@ def test_losses_are_pytorchs(name, reduction):
             like_torch(lambda nn: make(nn, "batchmean"), *inputs)
         # Labels and variances take no gradient in every loss of PyTorch.
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
+
+
+PRUNED = [
+    lambda p, net, T: p.l1_unstructured(net[0], "weight", 0.3),
+    lambda p, net, T: p.l1_unstructured(net[0], "bias", 2, T.tensor([0.1, 0.4, 0.2, 0.3])),
+    lambda p, net, T: p.ln_structured(net[0], "weight", 2, 2, 0),
+    lambda p, net, T: p.ln_structured(net[1], "weight", 0.5, float("inf"), -1),
+    lambda p, net, T: p.identity(net[0], "weight"),
+    lambda p, net, T: p.custom_from_mask(net[0], "bias", T.tensor([1, 0, 1, 0])),
+    lambda p, net, T: p.L1Unstructured.apply(net[1], "weight", amount=0.25),
+    lambda p, net, T: p.ln_structured(net[1], "weight", 1, 1, 1),
+    lambda p, net, T: p.global_unstructured([(net[0], "weight"), (net[1], "weight")], p.L1Unstructured, amount=0.4),
+    lambda p, net, T: p.global_unstructured(
+        [(net[0], "bias")], p.L1Unstructured, {(net[0], "bias"): T.tensor([0.4, 0.1, 0.3, 0.2])}, amount=1
+    ),
+]
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("order", [range(9), (8, 7, 1, 0, 3), (2, 2, 5, 1), (9,), (3, 6, 8)])
+def test_pruning_is_pytorchs(order):
+    x = draw(5, 6)
+    results = []
+    for T in (gg, torch):
+        net = T.nn.Sequential(T.nn.Linear(6, 4), T.nn.Linear(4, 3)).double()
+        with T.no_grad():
+            for k, p in enumerate(net.parameters()):
+                p.copy_(T.tensor(draw(*p.shape, seed=k)))
+        prune = importlib.import_module(f"{T.__name__}.nn.utils.prune")
+        assert not prune.is_pruned(net)
+        found = []
+        for k in order:
+            PRUNED[k](prune, net, T)
+            out = net(T.tensor(x))
+            net.zero_grad()
+            out.sum().backward()
+            state = {name: t.clone() for name, t in net.state_dict().items()}
+            grads = {name: p.grad for name, p in net.named_parameters()}
+            found.append((out.detach(), state, grads))
+        assert prune.is_pruned(net)
+        for layer in net:
+            for name in ("weight", "bias"):
+                if hasattr(layer, f"{name}_mask"):
+                    prune.remove(layer, name)
+        assert not prune.is_pruned(net)
+        found.append((net(T.tensor(x)).detach(), net.state_dict(), {}))
+        results.append(found)
+    for mine_found, their_found in zip(*results, strict=True):
+        close(mine_found[0], their_found[0].numpy())
+        for ours, others in zip(mine_found[1:], their_found[1:], strict=True):
+            assert ours.keys() == others.keys()
+            for key, t in others.items():
+                close(ours[key], t.numpy())
+
+
+@on_every_device
+def test_pruning_at_random_and_what_cannot_be_pruned():
+    prune, layer = nn.utils.prune, nn.Linear(10, 8)
+    prune.random_unstructured(layer, "weight", 0.25)
+    assert int((layer.weight == 0).sum()) == 20
+    prune.random_structured(layer, "weight", 3, 0)
+    assert int((layer.weight_mask.sum(1) == 0).sum()) >= 3
+    assert len(layer.__dict__["_prunings"]["weight"][0]) == 2
+    assert prune.RandomUnstructured(4).prune(gg.ones(10)).sum() == 6
+    for error, action in (
+        (ValueError, lambda: prune.remove(layer, "bias")),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 1.5)),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 9)),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", -1)),
+        (TypeError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", "1")),
+        (ValueError, lambda: prune.ln_structured(nn.Linear(2, 2), "bias", 1, 2, 0)),
+        (IndexError, lambda: prune.ln_structured(nn.Linear(2, 2), "weight", 1, 2, 2)),
+        (AssertionError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 1, gg.ones(2))),
+        (AssertionError, lambda: prune.custom_from_mask(nn.Linear(2, 2), "weight", gg.ones(2))),
+        (TypeError, lambda: prune.global_unstructured([(layer, "bias")], prune.LnStructured, amount=1, n=2)),
+        (AssertionError, lambda: prune.Identity().apply_mask(layer)),
+    ):
+        with pytest.raises(error):
+            action()
+    failed = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="smaller"):
+        prune.l1_unstructured(failed, "weight", 9)
+    assert list(failed.state_dict()) == ["weight", "bias"]
 
 
 FUSED = {
@@ -2152,19 +2237,6 @@ def test_names_of_the_weights_of_recurrent_layers(options):
     ours, theirs = nn.LSTM(2, 3, **options), torch.nn.LSTM(2, 3, **options)
     assert ours._flat_weights_names == theirs._flat_weights_names
     assert [len(weights) for weights in ours.all_weights] == [len(weights) for weights in theirs.all_weights]
-
-
-def test_a_kernel_for_attention_can_be_named():
-    backend = nn.attention.SDPBackend
-    query = gg.randn(1, 2, 3, 4)
-    for chosen in (backend.MATH, [backend.FLASH_ATTENTION, backend.EFFICIENT_ATTENTION]):
-        with nn.attention.sdpa_kernel(chosen):
-            close(
-                F.scaled_dot_product_attention(query, query, query),
-                F.scaled_dot_product_attention(*[query] * 3).numpy(),
-            )
-    with pytest.raises(TypeError, match="SDPBackend"), nn.attention.sdpa_kernel("math"):
-        pass
 
 
 @needs_torch

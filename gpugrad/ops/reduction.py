@@ -557,6 +557,15 @@ def _pick(xp: Any, input: Any, index: Any, dim: int, keepdim: bool) -> tuple[Any
     return (values if keepdim else values.squeeze(dim)), index
 
 
+def _found(xp: Any, input: Any, values: Any, dim: int, keepdim: bool) -> tuple[Any, Any]:
+    """Values that were picked from rows along ``dim``, and where the first of each is."""
+    same = input == values
+    if dtypes.is_floating(input.dtype):
+        same |= (input != input) & (values != values)
+    index = xp.expand_dims(xp.argmax(same, axis=dim), dim)
+    return (values if keepdim else values.squeeze(dim)), index
+
+
 def _one_dim(name: str) -> dict[str, Any]:
     return {
         "samples": lambda t: [(t(2, 3), 1, False), (t(3, 2, 2), 0, True), (t.ints(2, 3), 1, False)],
@@ -610,12 +619,12 @@ def _without_nan(t: Any) -> list[Any]:
     tests={"not_the_derivative": (0, 2)},
 )
 def nanmedian_dim(xp, input, /, dim, keepdim, recording):
-    """The lower median of what is not NaN along ``dim``, and where it is; the first NaN where there is nothing else."""
+    """The lower median of what is not NaN along ``dim``, and where the first like it is; NaN if there is no other."""
     # NaN is sorted to the end.
-    order = xp.argsort(input, axis=dim, kind="stable")
     count = xp.sum(input == input, axis=dim, keepdims=True)
-    middle = xp.take_along_axis(order, xp.maximum(count - 1, 0) // 2, dim)
-    return _pick(xp, input, middle, dim, keepdim)
+    return _found(
+        xp, input, xp.take_along_axis(xp.sort(input, axis=dim), xp.maximum(count - 1, 0) // 2, dim), dim, keepdim
+    )
 
 
 nanmedian_dim.rules(input=_scattered)
@@ -627,9 +636,9 @@ nanmedian_dim.rules(input=_scattered)
     aux=True,
 )
 def kthvalue(xp, input, /, k, dim, keepdim, recording):
-    """The k-th smallest element along ``dim``, and where it is."""
-    order = xp.argsort(input, axis=dim, kind="stable")
-    return _pick(xp, input, order[at(dim, slice(k - 1, k))], dim, keepdim)
+    """The k-th smallest element along ``dim``, and where the first like it is."""
+    values = xp.partition(input, k - 1, axis=dim)[at(dim, slice(k - 1, k))]
+    return _found(xp, input, values, dim, keepdim)
 
 
 kthvalue.rules(input=_scattered)

@@ -1382,6 +1382,8 @@ def _padding_index(n: int, before: int, after: int, mode: str) -> np.ndarray:
 def sum_to_size(input: Any, *size: Any) -> Any:
     """``input`` summed over the dimensions that a tensor of the given size would be repeated along to its shape.
 
+    Sums of integers and bools are int64.
+
     Raises:
         RuntimeError: such a tensor does not expand to the shape of ``input``.
     """
@@ -1390,7 +1392,9 @@ def sum_to_size(input: Any, *size: Any) -> Any:
     lead = len(old) - len(shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, old[lead:], strict=True)):
         raise RuntimeError(f"size {list(shape)} is not expandable to size {list(old)}.")
-    return sum_to(input, shape)
+    if shape == old:
+        return input
+    return sum_to(input if input.is_floating_point() else to_dtype(input, dtypes.int64), shape)
 
 
 def _split_into_equal_parts(name: str, least: int, dim: int) -> None:

@@ -62,7 +62,7 @@ class _ByParameter(Optimizer):
             for p in params:
                 if not self.state[p]:
                     self.state[p].update(self._start(p))
-                self._update(p, p._grad, self.state[p], self._rate(number, group, p), group)  # type: ignore[arg-type]
+                self._update(p, p._grad, self.state[p], self._rate(number, group, p), group)
         return loss
 
     def _guard(self, params: list[Tensor], group: dict[str, Any]) -> None:

@@ -72,9 +72,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
         self.head.reset_parameters()
-        for inner, outer in self.tail:
-            inner.reset_parameters()
-            outer.reset_parameters()
+        for layer in (layer for cluster in self.tail for layer in cluster.children()):
+            layer.reset_parameters()
 
     def forward(self, input_: Tensor, target_: Tensor) -> _ASMoutput:
         """The log-probabilities of targets, and minus their mean.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ... import backend
 from ...backend import dtypes
@@ -82,10 +82,6 @@ class Module:
     _registry: dict[str, str]
     _hooks: Hooks | None = None
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
     def __init__(self) -> None:
         self.__dict__["training"] = True
         self.__dict__["_registry"] = {}
@@ -126,6 +122,10 @@ class Module:
         return result if watch is None else watch.outputs(result)
 
     # Attributes.
+
+    def __getattr__(self, name: str) -> Any:
+        # Attributes are found without this; but programs call it, as PyTorch has it.
+        return object.__getattribute__(self, name)
 
     @property
     def _parameters(self) -> MutableMapping[str, Any]:
