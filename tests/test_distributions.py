@@ -68,6 +68,9 @@ DISTRIBUTIONS = {
     "beta": (lambda D, x: D.beta.Beta(x, x * x + 0.3), SIZES, PLACES),
     "dirichlet": (lambda D, x: D.dirichlet.Dirichlet(x), SIZES, SIMPLEX),
     "dirichlet-few": (lambda D, x: D.Dirichlet(x / 4), SIZES, SIMPLEX[0]),
+    "continuous_bernoulli": (lambda D, x: D.continuous_bernoulli.ContinuousBernoulli(x / 4), SIZES, PLACES),
+    "continuous_bernoulli-logits": (lambda D, x: D.ContinuousBernoulli(logits=x - 1.2035), SIZES, PLACES),
+    "fisher": (lambda D, x: D.fishersnedecor.FisherSnedecor(x * 3, x * 2), SIZES, SIZES),
     "chi2": (lambda D, x: D.chi2.Chi2(x), SIZES, SIZES + 1),
     "studentt": (lambda D, x: D.studentT.StudentT(x, 1 - x, x * 2), SIZES, COUNTS),
     "gumbel": (lambda D, x: D.gumbel.Gumbel(1 - x, x), SIZES, COUNTS - 1),
@@ -185,6 +188,7 @@ def _one_of_each(D, T):
         D.Weibull(x, y),
         D.Weibull(y, x),
         D.OneHotCategorical(x),
+        D.ContinuousBernoulli(x / 2),
         D.Dirichlet(x),
         D.Categorical(x),
         D.Independent(D.Normal(x, y), 1),
@@ -206,6 +210,9 @@ def test_divergences_between_distributions_of_any_two_kinds_are_those_of_pytorch
                     gg.distributions.kl_divergence(p, q)
                 continue
             found = gg.distributions.kl_divergence(p, q)
+            if {type(p), type(q)} == {gg.distributions.ContinuousBernoulli, gg.distributions.Uniform}:
+                # PyTorch's is infinite where the bounds are those of the unit interval, and finite beyond them.
+                continue
             close(found, expected.detach().numpy(), 1e-9, 1e-9, err_msg=what)
             if expected.isfinite().all() and expected.requires_grad:
                 g = gg.autograd.grad(found.sum(), [x], retain_graph=True, allow_unused=True)[0]
@@ -213,6 +220,20 @@ def test_divergences_between_distributions_of_any_two_kinds_are_those_of_pytorch
                 close(g, h.numpy(), 1e-8, 1e-8, err_msg=what)
             known += 1
     assert known > 100
+
+
+def test_divergences_between_what_is_uniform_and_what_is_on_the_unit_interval():
+    D = gg.distributions
+    one, p = D.Uniform(0.0, 1.0), D.ContinuousBernoulli(0.5)
+    for q in (p, D.Beta(1.0, 1.0)):
+        assert abs(D.kl_divergence(one, q).item()) < 1e-6
+        assert abs(D.kl_divergence(q, one).item()) < 1e-6
+        assert D.kl_divergence(D.Uniform(-0.1, 1.0), q).item() == math.inf
+        assert D.kl_divergence(q, D.Uniform(0.0, 0.9)).item() == math.inf
+        assert D.kl_divergence(q, D.Uniform(-0.5, 1.5)).item() == pytest.approx(math.log(2), rel=1e-5)
+    skewed, values = D.ContinuousBernoulli(0.8), gg.linspace(0, 1, 20_001)
+    mean_log = -skewed.log_prob(values).mean().item()
+    assert D.kl_divergence(one, skewed).item() == pytest.approx(mean_log, rel=1e-4)
 
 
 @needs_torch
@@ -294,6 +315,9 @@ CONTINUOUS = {
     "gamma-few": lambda D: D.Gamma(1.2, 0.5),
     "gamma-less": lambda D: D.Gamma(0.3, 0.5),
     "chi2": lambda D: D.Chi2(5.0),
+    "continuous_bernoulli": lambda D: D.ContinuousBernoulli(0.8),
+    "continuous_bernoulli-even": lambda D: D.ContinuousBernoulli(0.5),
+    "fisher": lambda D: D.FisherSnedecor(5.0, 9.0),
     "gumbel": lambda D: D.Gumbel(1.0, 2.0),
     "cauchy": lambda D: D.Cauchy(1.0, 2.0),
     "half_normal": lambda D: D.HalfNormal(2.0),
@@ -811,6 +835,7 @@ REFUSED = """
     D.Transform().inv(zero); D.IndependentTransform(D.ExpTransform(), 1)(tensor(0.0))
     D.AbsTransform().log_abs_det_jacobian(zero, zero); D.StickBreakingTransform().sign
     D.ReshapeTransform((2,), (1, 2)).event_dim; D.Distribution.set_default_validate_args(3)
+    D.ContinuousBernoulli()
 """
 REFUSED = [part.strip() for line in REFUSED.strip().splitlines() for part in line.split(";")]
 

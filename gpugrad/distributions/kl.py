@@ -16,6 +16,7 @@ from .beta import Beta
 from .binomial import Binomial
 from .categorical import Categorical
 from .cauchy import Cauchy
+from .continuous_bernoulli import ContinuousBernoulli
 from .dirichlet import Dirichlet
 from .distribution import Distribution
 from .exponential import Exponential
@@ -211,6 +212,7 @@ def _transformed(p: TransformedDistribution, q: TransformedDistribution) -> Tens
 
 
 @register_kl(Beta, Normal)
+@register_kl(ContinuousBernoulli, Normal)
 @register_kl(Exponential, Normal)
 @register_kl(Gamma, Normal)
 @register_kl(Gumbel, Normal)
@@ -228,6 +230,7 @@ def _where_possible(found: Tensor, possible: Any) -> Tensor:
 
 
 @register_kl(Beta, Exponential)
+@register_kl(ContinuousBernoulli, Exponential)
 @register_kl(Gamma, Exponential)
 @register_kl(Pareto, Exponential)
 def _exponential_from(p: Distribution, q: Exponential) -> Tensor:
@@ -284,8 +287,20 @@ def _pareto_from_uniform(p: Uniform, q: Pareto) -> Tensor:
 
 
 @register_kl(Beta, Uniform)
-def _uniform_from_beta(p: Beta, q: Uniform) -> Tensor:
+@register_kl(ContinuousBernoulli, Uniform)
+def _uniform_from_unit(p: Distribution, q: Uniform) -> Tensor:
     return _where_possible((q.high - q.low).log() - p.entropy(), (q.low <= 0) & (q.high >= 1))
+
+
+@register_kl(Beta, ContinuousBernoulli)
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _continuous_bernoulli_from(p: Distribution, q: ContinuousBernoulli) -> Tensor:
+    return -p.mean * q.logits - (-q.probs).log1p() - q._log_size() - p.entropy()
+
+
+@register_kl(Uniform, ContinuousBernoulli)
+def _continuous_bernoulli_from_uniform(p: Uniform, q: ContinuousBernoulli) -> Tensor:
+    return _where_possible(_continuous_bernoulli_from(p, q), (p.low >= 0) & (p.high <= 1))
 
 
 def _gumbel_from(p: Distribution, q: Gumbel, mean_exponential: Tensor) -> Tensor:
@@ -335,12 +350,13 @@ def _infinite(p: Distribution, q: Distribution) -> Tensor:
 
 for _kind, _others in {
     Beta: (Pareto,),
-    Exponential: (Beta, Pareto, Uniform),
-    Gamma: (Beta, Pareto, Uniform),
-    Gumbel: (Beta, Exponential, Gamma, Pareto, Uniform),
-    Laplace: (Beta, Exponential, Gamma, Pareto, Uniform),
-    Normal: (Beta, Exponential, Gamma, Pareto, Uniform),
-    Pareto: (Beta, Uniform),
+    ContinuousBernoulli: (Pareto,),
+    Exponential: (Beta, ContinuousBernoulli, Pareto, Uniform),
+    Gamma: (Beta, ContinuousBernoulli, Pareto, Uniform),
+    Gumbel: (Beta, ContinuousBernoulli, Exponential, Gamma, Pareto, Uniform),
+    Laplace: (Beta, ContinuousBernoulli, Exponential, Gamma, Pareto, Uniform),
+    Normal: (Beta, ContinuousBernoulli, Exponential, Gamma, Pareto, Uniform),
+    Pareto: (Beta, ContinuousBernoulli, Uniform),
     Poisson: (Bernoulli, Binomial),
 }.items():
     for _other in _others:
