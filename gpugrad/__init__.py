@@ -15,6 +15,7 @@ from . import random
 from .backend import blas as _blas
 from .backend import cpu as _cpu
 from .backend import device, get_default_device, set_default_device
+from .backend import dtypes as _dtypes
 from .backend.dtypes import bool_ as bool
 from .backend.dtypes import (
     double,
@@ -63,7 +64,7 @@ globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
 _MODULES = {"accelerator", "amp", "autograd", "backends", "compiler", "cuda", "data", "distributions", "func", "io"}
-_MODULES |= {"linalg", "monitor", "nn", "optim", "profiler", "special", "testing", "utils", "viz", "xpu"}
+_MODULES |= {"distributed", "linalg", "monitor", "nn", "optim", "profiler", "special", "testing", "utils", "viz", "xpu"}
 _FROM = {
     "amp": ("autocast",),
     "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),
@@ -75,6 +76,7 @@ _FROM = {
         "use_deterministic_algorithms",
     ),
     "capture": ("compile",),
+    "func": ("vmap",),
     "io": ("save", "load"),
     "nn.functional": (
         "bilinear",
@@ -124,7 +126,7 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return _importlib.import_module(f".{name}", __name__)
     if name == "bfloat16":
-        value = globals()[name] = _importlib.import_module(".amp.autocast_mode", __name__).bfloat16()
+        value = globals()[name] = _dtypes.bfloat16()
         return value
     if name in _LAZY:
         value = globals()[name] = getattr(_importlib.import_module(f".{_LAZY[name]}", __name__), name)

@@ -567,6 +567,12 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
+def detach(input: Tensor) -> Tensor:
+    """The same memory as a tensor that needs no gradient."""
+    _check_tensor("detach", input)
+    return input.detach()
+
+
 def broadcast_shapes(*shapes: Any) -> Size:
     """The shape that tensors of the given shapes broadcast to.
 
@@ -676,17 +682,6 @@ class LegacyType(type):
 
 def legacy_types(device_type: str) -> dict[str, Any]:
     """The old constructors for one type of device, by name."""
-    names = {
-        "FloatTensor": dtypes.float32,
-        "DoubleTensor": dtypes.float64,
-        "HalfTensor": dtypes.float16,
-        "ByteTensor": dtypes.uint8,
-        "CharTensor": dtypes.int8,
-        "ShortTensor": dtypes.int16,
-        "IntTensor": dtypes.int32,
-        "LongTensor": dtypes.int64,
-        "BoolTensor": dtypes.bool_,
-    }
     text = "Tensors of {} on {}: ``{}([1, 2])`` from data, ``{}(2, 3)`` of a shape."
     return {
         name: LegacyType(
@@ -694,8 +689,38 @@ def legacy_types(device_type: str) -> dict[str, Any]:
             (),
             {"dtype": dtype, "device_type": device_type, "__doc__": text.format(dtype, device_type, name, name)},
         )
-        for name, dtype in names.items()
+        for name, dtype in dtypes.BY_CONSTRUCTOR.items()
     }
+
+
+def _old_type(t: Any) -> Any:
+    """An old constructor from itself or its name; None for anything else."""
+    if isinstance(t, str):
+        return legacy_types("cuda" if ".cuda." in t else "cpu").get(t.rpartition(".")[2])
+    return t if isinstance(t, LegacyType) else None
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The tensor in another dtype; without one, the name of its type.
+
+    Args:
+        dtype: a dtype, or an old constructor such as ``cuda.FloatTensor`` or its name, which also say the device.
+        non_blocking: let the copy to a device run beside what follows.
+
+    Raises:
+        ValueError: there is no constructor of that name.
+        TypeError: there is no such dtype.
+    """
+    if dtype is None:
+        names = {found: name for name, found in dtypes.BY_CONSTRUCTOR.items()}
+        return f"gpugrad.{'cuda.' * self.is_cuda}{names.get(self.dtype, 'BFloat16Tensor')}"
+    old = _old_type(dtype)
+    if old is None:
+        if isinstance(dtype, str) and "." in dtype:
+            raise ValueError(f"invalid type: {dtype!r}; expected a name such as 'torch.FloatTensor', or a dtype")
+        return self.to(dtypes.as_dtype(dtype))
+    where = self.device if self.device.type == old.device_type else old.device_type
+    return self.to(where, old.dtype, non_blocking)
 
 
 def set_default_tensor_type(t: Any) -> None:
@@ -710,10 +735,7 @@ def set_default_tensor_type(t: Any) -> None:
         TypeError: it is neither.
         RuntimeError: the device cannot be used.
     """
-    if isinstance(t, str):
-        found = legacy_types("cuda" if ".cuda." in t else "cpu").get(t.rpartition(".")[2])
-    else:
-        found = t if isinstance(t, LegacyType) else None
+    found = _old_type(t)
     if found is None:
         raise TypeError(f"invalid type object: {t!r}; expected a constructor such as DoubleTensor, or its name")
     dtypes.set_default_dtype(found.dtype)
@@ -730,6 +752,7 @@ for _name, _method in {
     "new_full": _new_full,
     "new_tensor": _new_tensor,
     "new": _new,
+    "type": _type,
 }.items():
     METHODS[_name] = _method
     setattr(Tensor, _name, _method)
@@ -742,6 +765,7 @@ __all__ = [
     "blackman_window",
     "broadcast_shapes",
     "can_cast",
+    "detach",
     "empty",
     "empty_like",
     "eye",

@@ -544,6 +544,10 @@ def _run(
             continue
         if node.hooks is not None or node.retained is not None or wanted:
             gradient = _watch(node, gradient, taped, wanted, found)
+            if needed is not None and needed.isdisjoint(node.parents):
+                # The walk ends here, and the graph behind may yet be used.
+                gradient = None
+                continue
         inputs: Sequence[Any]
         if gradient is None:
             inputs = (None,) * len(node.parents)

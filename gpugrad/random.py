@@ -516,21 +516,32 @@ def _gamma_logarithms(a: Any, where: Any, generator: Generator | None) -> Any:
     def drawn(draw: Callable[..., Any], size: int, k: int) -> Any:
         return draw((size,), 0.0, 1.0, np.float64, where, streams.at(seed, offset + k * blocks, place))
 
-    shift = xp.where(a < 1, a + 1, a).reshape(-1) - 1 / 3
-    found, left = xp.empty_like(shift), xp.arange(shift.size)
-    for k in range(_GAMMA_ROUNDS):
-        if not left.size:
-            break
-        d, x = shift[left], drawn(streams.normal, left.size, 2 * k + 1)
+    def proposed(d: Any, x: Any, u: Any) -> tuple[Any, Any]:
         cube = 1 + x / xp.sqrt(9 * d)
         cube *= cube * cube
         log_cube = xp.log(xp.maximum(cube, 1e-300))
-        found[left] = xp.log(d) + log_cube
-        u = 1 - drawn(streams.uniform, left.size, 2 * k + 2)
-        left = left[(cube <= 0) | (xp.log(u) >= x * x / 2 + d * (1 - cube + log_cube))]
+        return xp.log(d) + log_cube, (cube <= 0) | (xp.log(1 - u) >= x * x / 2 + d * (1 - cube + log_cube))
+
+    shift = xp.where(a < 1, a + 1, a).reshape(-1) - 1 / 3
+    n, found = shift.size, xp.empty_like(shift)
+    left = xp.arange(n) if place is None else xp.ones(n, np.bool_)
+    for k in range(1, 2 * _GAMMA_ROUNDS, 2):
+        if place is None:
+            if not left.size:
+                break
+            x, u = drawn(streams.normal, left.size, k), drawn(streams.uniform, left.size, k + 1)
+            found[left], rejected = proposed(shift[left], x, u)
+            left = left[rejected]
+        else:
+            # While work is being captured the host cannot look how many are left; they get the same draws.
+            turn = xp.cumsum(left) - 1
+            x, u = drawn(streams.normal, n, k)[turn], drawn(streams.uniform, n, k + 1)[turn]
+            logs, rejected = proposed(shift, x, u)
+            found = xp.where(left, logs, found)
+            left &= rejected
     found = found.reshape(a.shape)
-    if bool((a < 1).any()):
-        found += xp.where(a < 1, xp.log(1 - drawn(streams.uniform, a.size, 0)).reshape(a.shape) / a, 0)
+    if place is not None or bool((a < 1).any()):
+        found += xp.where(a < 1, xp.log(1 - drawn(streams.uniform, n, 0)).reshape(a.shape) / a, 0)
     return found
 
 

@@ -84,6 +84,10 @@ constexpr int IN_FLIGHT = sizeof(T) == 8 ? 1 : 2;
 template <class T, bool... KEPT>
 constexpr int RESIDENT = (KEPT && ...) && sizeof(T) != 4 ? 3 : 4;
 
+// One less where only double precision does not find room for what it keeps.
+template <class T>
+constexpr int ROOMY = sizeof(T) == 8 ? 3 : 4;
+
 template <class T>
 using Number = const wide<T>;
 
@@ -326,18 +330,20 @@ __global__ void nadam_numbers(Numbers* numbers, const double* step, S* product, 
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(256, ROOMY<T>)
     nadam(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
           T* __restrict__ seconds, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_,
           double weight_decay) {
     typedef wide<T> A;
-    const A size = numbers->size, share = numbers->share, unbiased = numbers->root;
-    const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_;
+    // The second moment's correction is put into the other factors: one number less to keep in registers.
+    const double corrected = 1 / numbers->root;
+    const A size = numbers->size * corrected, share = numbers->share * corrected, eps = eps_ * corrected;
+    const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2;
     T* const buffers[] = {firsts, seconds};
     step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
         s[0] += new1 * (g - s[0]);
         s[1] = old2 * s[1] + new2 * g * g;
-        return p - quotient(share * g + size * s[0], root(s[1]) * unbiased + eps);
+        return p - quotient(share * g + size * s[0], root(s[1]) + eps);
     });
 }
 

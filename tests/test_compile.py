@@ -28,6 +28,7 @@ BUDGET |= {
     for kind in ("double, 2", "__half, 8", "__nv_bfloat16, 8")
     for name, more in (("adam", ""), ("rmsprop", ", true"))
 }
+BUDGET["nadam<double, 2>"] = 80
 USUAL_BUDGET = 64
 
 

@@ -342,6 +342,129 @@ def test_memory_is_counted():
     assert f"{gg.cuda.mem_get_info()[1] / 2**20:,.1f} MiB" in summary
 
 
+def test_the_memory_held_at_most_and_statistics():
+    gg.cuda.empty_cache()
+    gg.cuda.reset_peak_memory_stats()
+    before = gg.cuda.memory_reserved()
+    x = gg.zeros(1000, 1000, device="cuda")
+    del x
+    gg.cuda.empty_cache()
+    assert gg.cuda.max_memory_reserved() - before >= 4_000_000 > gg.cuda.memory_reserved() - before
+    stats = gg.cuda.memory_stats("cuda")
+    assert stats["allocated_bytes.all.current"] == gg.cuda.memory_allocated()
+    assert stats["allocated_bytes.all.peak"] == gg.cuda.max_memory_allocated()
+    assert stats["reserved_bytes.all.current"] == gg.cuda.memory_reserved()
+    assert stats["reserved_bytes.all.peak"] == gg.cuda.max_memory_reserved()
+    gg.cuda.reset_peak_memory_stats()
+    assert gg.cuda.max_memory_reserved() == gg.cuda.memory_reserved()
+
+
+def test_the_state_of_the_generator():
+    gg.cuda.manual_seed(3)
+    assert gg.cuda.initial_seed() == 3
+    state, states = gg.cuda.get_rng_state(), gg.cuda.get_rng_state_all()
+    assert len(states) == gg.cuda.device_count()
+    first = gg.rand(3, device="cuda").tolist()
+    gg.cuda.set_rng_state(state, "cuda:0")
+    assert gg.rand(3, device="cuda").tolist() == first
+    gg.cuda.set_rng_state_all(states)
+    assert gg.rand(3, device="cuda").tolist() == first
+    for seed in (gg.cuda.seed, gg.cuda.seed_all):
+        seed()
+        assert gg.cuda.initial_seed() != 3
+    gg.manual_seed(0)
+
+
+def test_the_stream_may_be_set():
+    before, side = gg.cuda.current_stream(), gg.cuda.Stream()
+    try:
+        gg.cuda.set_stream(side)
+        assert gg.cuda.current_stream() == side
+        gg.cuda.set_stream(None)
+        assert gg.cuda.current_stream() == side
+        x = gg.ones(3, device="cuda") * 2
+    finally:
+        gg.cuda.set_stream(before)
+    assert gg.cuda.current_stream() == before
+    side.synchronize()
+    assert x.tolist() == [2.0] * 3
+    with gg.cuda.StreamContext(side), gg.cuda.stream(None):
+        assert gg.cuda.current_stream() == side
+    assert gg.cuda.current_stream() == before
+
+
+# Graphs.
+
+
+def test_a_recorded_training_step_is_the_step():
+    results = []
+    for recorded in (False, True):
+        gg.manual_seed(0)
+        model = gg.nn.Sequential(gg.nn.Linear(4, 8), gg.nn.Dropout(0.3), gg.nn.GELU(), gg.nn.Linear(8, 2)).to("cuda")
+        optimizer = gg.optim.Adam(model.parameters(), 0.05)
+        batches = [(gg.randn(6, 4).cuda(), gg.randn(6, 2).cuda()) for _ in range(8)]
+        x, y = (t.clone() for t in batches[0])
+        losses = []
+
+        def step(model=model, optimizer=optimizer, x=x, y=y):
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        side = gg.cuda.Stream()
+        side.wait_stream(gg.cuda.current_stream())
+        with gg.cuda.stream(side):
+            for _ in range(3):
+                step()
+        gg.cuda.current_stream().wait_stream(side)
+        graph = gg.cuda.CUDAGraph()
+        if recorded:
+            with gg.cuda.graph(graph):
+                loss = step()
+        for k, batch in enumerate(batches):
+            x.copy_(batch[0])
+            y.copy_(batch[1])
+            optimizer.param_groups[0]["lr"] = 0.05 / (k + 1)
+            if recorded:
+                graph.replay()
+            else:
+                loss = step()
+            losses.append(loss.item())
+        results.append(
+            (losses, [p.tolist() for p in model.parameters()], [p.grad.tolist() for p in model.parameters()])
+        )
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-6)
+    for a, b in zip(*(result[1] + result[2] for result in results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    optimizer.param_groups[0]["eps"] = 0.1
+    with pytest.raises(RuntimeError, match="capture it anew"):
+        graph.replay()
+
+
+def test_what_a_graph_cannot_do():
+    graph, x = gg.cuda.CUDAGraph(), gg.ones(2, device="cuda")
+    for action in (graph.replay, graph.capture_end):
+        with pytest.raises(RuntimeError, match="capture"):
+            action()
+    with pytest.raises(RuntimeError, match=r"item .*x.sum\(\).item\(\)"), gg.cuda.graph(graph):
+        x.sum().item()
+    graph.capture_begin(pool=graph.pool())
+    y = x * 2 + 1
+    with pytest.raises(RuntimeError, match="preceding"):
+        graph.replay()
+    graph.capture_end()
+    with pytest.raises(RuntimeError, match="already"):
+        graph.capture_begin()
+    x.fill_(5)
+    graph.replay()
+    assert y.tolist() == [11.0] * 2
+    graph.reset()
+    with pytest.raises(RuntimeError, match="preceding"):
+        graph.replay()
+
+
 def test_the_peak_is_counted_from_the_start():
     code = (
         "import gpugrad as gg; gg.zeros(1000, 1000, device='cuda'); x = gg.ones(100, device='cuda'); "
@@ -587,7 +710,36 @@ def test_the_older_constructors():
     assert made.is_cuda
     assert isinstance(made, gg.cuda.FloatTensor)
     assert not isinstance(made, gg.FloatTensor)
+    assert made.type() == "gpugrad.cuda.FloatTensor"
+    for dtype in (gg.cuda.LongTensor, "torch.cuda.LongTensor"):
+        assert isinstance(gg.ones(2).type(dtype), gg.cuda.LongTensor)
+    for dtype in (gg.LongTensor, made.long().cpu().type()):
+        assert isinstance(made.type(dtype), gg.LongTensor)
     assert gg.cuda.is_bf16_supported()
+
+
+def test_old_constructors_as_types_move_tensors_too():
+    x = gg.ones(2, dtype=gg.float64, requires_grad=True)
+    there = x.type(gg.cuda.FloatTensor)
+    assert (there.device.type, there.dtype) == ("cuda", gg.float32)
+    assert there.type(gg.cuda.FloatTensor) is there
+    assert there.type(gg.float64).is_cuda
+    back = there.type("torch.FloatTensor")
+    assert back.device.type == "cpu"
+    assert gg.ones(2).type("gpugrad.cuda.LongTensor").is_cuda
+    back.sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_what_was_moved_once_can_be_used_for_many_backward_passes():
+    leaf = gg.ones(2, dtype=gg.float64, requires_grad=True)
+    moved = leaf.float().to("cuda")
+    for _ in range(3):
+        (moved * 2).sum().backward()
+    assert leaf.grad.tolist() == [6, 6]
+    assert leaf.grad.device.type == "cpu"
+    (first,) = gg.autograd.grad((moved**2).sum(), leaf, create_graph=True)
+    assert gg.autograd.grad(first.sum(), leaf)[0].tolist() == [2, 2]
 
 
 def test_tf32_is_a_switch():

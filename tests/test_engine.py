@@ -1236,3 +1236,17 @@ def test_recursion_limit_does_not_matter():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert out.stdout.strip() == "2.0", out.stderr
+
+
+def test_what_lies_behind_a_tensor_asked_for_can_be_differentiated_later():
+    x = gg.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=True)
+    y = x @ x
+    z = (y.relu() * y).sum()
+    (first,) = gg.autograd.grad(z, y)
+    (again,) = gg.autograd.grad(y, x, first)
+    fresh = x.detach().requires_grad_()
+    w = fresh @ fresh
+    (w.relu() * w).sum().backward()
+    assert again.tolist() == fresh.grad.tolist()
+    with pytest.raises(RuntimeError, match="a second time"):
+        gg.autograd.grad(y.sum(), x)

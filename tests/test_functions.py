@@ -5,6 +5,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 
 import inspect
 import re
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -330,6 +331,8 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     T.cdist(x.detach(), w.detach()[:0], 3); T.cdist(x.detach().float(), w.detach().float(), 1.5); T.pdist(w.detach())
     T.pdist(w.detach(), 1); F.pdist(w.detach(), np.inf); T.pdist(w.detach(), 0); T.pdist(w.detach()[:, :0])
     T.pdist(w.detach()[:0]); T.pdist(w.detach(), p=3)
+    T.triangular_solve(x.T, A)[0]; T.triangular_solve(x.T, A, upper=False, transpose=True); T.ger(v, u)
+    x.T.triangular_solve(A, False, False, True).solution
 """
 
 STATISTICS = """
@@ -505,12 +508,16 @@ CREATION = """
     T.FloatTensor(np.zeros(2, np.float32)); T.FloatTensor(np.zeros(2)); T.FloatTensor(3.0)
     T.FloatTensor(T.Size([2, 3])).shape; T.FloatTensor(T.zeros(2)); T.FloatTensor(T.zeros(2).double())
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
-    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
+    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32);
+    T.zeros(2).type(T.zeros(2).long().type()); T.ones(2, dtype=T.bool).type().partition(".")[2]
+    T.zeros(2).type("torch.DoubleTensor"); T.Tensor([[1, 2], [3, 4]]).dtype; T.ones(2).type('torch.Nothing')
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
     T.zeros(2).long().new_full((2,), 1.5); T.zeros(2).new_ones(2, requires_grad=True); T.zeros(2).new_empty(2).shape
     T.tril_indices(3, 3); T.triu_indices(2, 3, 1, dtype=T.int32); T.tril_indices(3, 2, offset=-1)
+    T.tensor(deque([1.0, 2.0]))
+    T.tensor(deque([[1, 2], deque([3, 4])])); T.tensor(deque([T.tensor(1.0), T.tensor(2.0)])); T.tensor(deque()).shape
     T.broadcast_shapes((2, 1), (3,)); T.broadcast_shapes((2,), (3,)); T.empty_like(T.zeros(2)).shape
     T.hann_window(5); T.hann_window(5, False); T.hann_window(0); T.hann_window(1); T.hann_window(-1)
     T.hann_window(4, dtype=T.int64); T.hann_window(4, dtype=T.float64); T.hann_window(2.5); T.hann_window(True)
@@ -524,6 +531,9 @@ CREATION = """
     T.zeros(1).is_inference(); T.is_nonzero(T.tensor([2])); T.is_nonzero(T.zeros(2)); T.tensor(0.0).is_nonzero()
     T.is_nonzero(T.zeros(0)); T.is_same_size(T.zeros(2), T.zeros(3)); T.zeros(2).is_same_size(T.ones(2))
     T.isreal(T.arange(3)); T.get_device(T.zeros(1, device='cpu')); T.hann_window(8).stride()
+
+
+    T.detach(x * 2); T.detach(2.0)
 """
 
 # Each sets ``out`` from the leaves x and w, of shape (3, 4), by changing things in place.
@@ -711,6 +721,7 @@ def evaluate(T, expression, inputs):
             "T": T,
             "F": functional,
             "np": np,
+            "deque": deque,
             "put": put,
             "distances": distances,
             "m": None,

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import importlib
 import inspect
 import math
 import pickle
@@ -391,6 +392,122 @@ def test_loading_by_assignment():
     assert net.offset is state["offset"]
 
 
+def hooked(T):
+    """A network whose state dict hooks write down what they see, and change it; for either library."""
+    seen = []
+
+    class Counted(T.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = T.nn.Linear(2, 1)
+            self.count = 3
+
+        def get_extra_state(self):
+            return {"count": self.count}
+
+        def set_extra_state(self, state):
+            self.count = state["count"]
+
+    def add(module, state, prefix, metadata):
+        seen.append(("saved", type(module).__name__, prefix, list(state)))
+        state[prefix + "old"] = state.pop(prefix + "weight")
+
+    def rename(module, state, prefix, metadata, strict, missing, unexpected, errors):
+        seen.append(("loading", type(module).__name__, prefix, strict, list(missing), list(unexpected), list(errors)))
+        state[prefix + "weight"] = state.pop(prefix + "old")
+
+    def forgive(module, keys):
+        seen.append(("loaded", type(module).__name__, list(keys.missing_keys), list(keys.unexpected_keys)))
+        keys.missing_keys.clear()
+
+    net = T.nn.Sequential(Counted(), T.nn.ReLU())
+    layer = net[0].layer
+    handles = [
+        layer.register_state_dict_pre_hook(lambda m, prefix, keep_vars: seen.append(("saving", prefix, keep_vars))),
+        layer.register_state_dict_post_hook(add),
+        layer.register_load_state_dict_pre_hook(rename),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("plain", len(args)))),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("with", len(args))), with_module=True),
+        net.register_load_state_dict_post_hook(forgive),
+    ]
+    return net, handles, seen
+
+
+def run_hooked(T):
+    net, handles, seen = hooked(T)
+    other, *_ = hooked(T)
+    other[0].count = 7
+    state = other.state_dict()
+    keys = list(state)
+    del state["0.layer.bias"]
+    net.load_state_dict(state)
+    same = bool((net[0].layer.weight == other[0].layer.weight).all())
+    count = net[0].count
+    net.state_dict()
+    for handle in handles:
+        handle.remove()
+    seen.append(list(net.state_dict()))
+    return keys, same, count, seen
+
+
+@needs_torch
+def test_state_dict_hooks_and_extra_state():
+    assert run_hooked(gg) == run_hooked(torch)
+    net, _, _ = hooked(gg)
+    state = net.state_dict()
+    state["more"] = gg.ones(1)
+    with pytest.raises(RuntimeError, match=r"Unexpected.*more"):
+        net.load_state_dict(state)
+    plain = net[0]
+    state = plain.state_dict()
+    del state["_extra_state"]
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        plain.load_state_dict(state)
+    for action in (nn.ReLU().get_extra_state, lambda: nn.ReLU().set_extra_state(None)):
+        with pytest.raises(RuntimeError, match="no extra state"):
+            action()
+
+
+def test_a_module_may_make_its_own_part_of_a_state_dict():
+    class Quiet(nn.Linear):
+        def state_dict(self, *args, **kwargs):
+            return kwargs["destination"]
+
+    assert list(nn.Sequential(nn.Linear(1, 1), Quiet(1, 1)).state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_submodules_may_be_set_by_their_names():
+    net, layer = nn.Sequential(nn.Sequential(nn.ReLU())), nn.Linear(1, 1)
+    net.set_submodule("0.0", layer, strict=True)
+    net.set_submodule("0.more", layer)
+    net.set_submodule("1", layer)
+    assert net[0][0] is net[0].more is net[1] is layer
+    for error, args in (
+        (ValueError, ("", layer)),
+        (ValueError, ("0", 3)),
+        (AttributeError, ("0.no", layer, True)),
+        (AttributeError, ("0.0.weight", layer)),
+        (AttributeError, ("7.0", layer)),
+    ):
+        with pytest.raises(error):
+            net.set_submodule(*args)
+
+
+@on_every_device
+def test_to_empty_and_compile(device):
+    net = nn.Linear(2, 3)
+    weight = net.weight
+    assert net.to_empty(device=device) is net
+    assert net.weight is weight
+    assert weight.shape == (3, 2)
+    assert weight.device.type == device
+    init.ones_(net.weight), init.zeros_(net.bias)
+    net.compile()
+    with gg.no_grad():
+        for _ in range(4):
+            assert net(gg.ones(1, 2)).tolist() == [[2.0] * 3]
+
+
 @on_every_device
 @pytest.mark.parametrize("make", [Net, lambda: nn.LSTM(2, 3, 2), lambda: nn.Transformer(4, 2, 1, 1, 8)])
 def test_deepcopy(make):
@@ -739,7 +856,9 @@ def nested(nn):
     )
 
 
-quiet = pytest.mark.filterwarnings("ignore:enable_nested_tensor", "ignore:Using padding='same' with even")
+quiet = pytest.mark.filterwarnings(
+    "ignore:enable_nested_tensor", "ignore:Using padding='same' with even", "ignore:.*weight_norm. is deprecated"
+)
 
 
 @quiet
@@ -773,6 +892,22 @@ VOLUME = draw(2, 4, 5, 6, 5)
 
 OFFSETS = np.array([0, 2, 2, 5, 6])
 
+
+def Unpooled(nn, dims, *args, size=None):
+    """A module that pools, and undoes it."""
+
+    class Unpooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = getattr(nn, f"MaxPool{dims}d")(*args, return_indices=True)
+            self.unpool = getattr(nn, f"MaxUnpool{dims}d")(*args)
+
+        def forward(self, x):
+            return self.unpool(*self.pool(x), output_size=size)
+
+    return Unpooled()
+
+
 LAYERS = {
     "identity": (lambda nn: nn.Identity(3, unused=1), X),
     "linear": (lambda nn: nn.Linear(6, 5), X),
@@ -793,10 +928,23 @@ LAYERS = {
     "conv-transpose1d": (lambda nn: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2), X),
     "conv-transpose2d": (lambda nn: nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, dilation=2), IMAGE),
     "conv-transpose3d": (lambda nn: nn.ConvTranspose3d(4, 3, 2, stride=2, bias=False), VOLUME),
+    "lazy-conv-transpose1d": (lambda nn: nn.LazyConvTranspose1d(6, 3, 2, 1, 1, 2), X),
+    "lazy-conv-transpose2d": (lambda nn: nn.LazyConvTranspose2d(3, 3, bias=False), IMAGE),
+    "lazy-conv-transpose3d": (lambda nn: nn.LazyConvTranspose3d(3, 2), VOLUME),
     "max-pool1d": (lambda nn: nn.MaxPool1d(3, 2, 1), X),
     "max-pool2d": (lambda nn: nn.MaxPool2d(2), IMAGE),
     "max-pool2d-indices": (lambda nn: nn.MaxPool2d(3, 2, 1, return_indices=True, ceil_mode=True), IMAGE),
     "max-pool3d": (lambda nn: nn.MaxPool3d(2), VOLUME),
+    "max-unpool1d": (lambda nn: Unpooled(nn, 1, 2), X),
+    "max-unpool2d": (lambda nn: Unpooled(nn, 2, (3, 1)), IMAGE),
+    "max-unpool2d-size": (lambda nn: Unpooled(nn, 2, 2, 2, 1, size=(6, 7)), IMAGE),
+    "max-unpool2d-full-size": (lambda nn: Unpooled(nn, 2, 2, size=IMAGE.shape), IMAGE),
+    "max-unpool2d-single": (lambda nn: Unpooled(nn, 2, 3, 3), IMAGE[0, ..., :6]),
+    "max-unpool3d": (lambda nn: Unpooled(nn, 3, 2, size=VOLUME.shape), VOLUME),
+    "lp-pool1d": (lambda nn: nn.LPPool1d(3, 2), np.abs(X)),
+    "lp-pool2d": (lambda nn: nn.LPPool2d(2, (3, 2), 2, ceil_mode=True), IMAGE),
+    "lp-pool2d-roots": (lambda nn: nn.LPPool2d(1.5, 2, stride=1), np.abs(IMAGE)),
+    "lp-pool3d": (lambda nn: nn.LPPool3d(2, 2), VOLUME),
     "avg-pool1d": (lambda nn: nn.AvgPool1d(3, 2, 1, ceil_mode=True, count_include_pad=False), X),
     "avg-pool2d": (lambda nn: nn.AvgPool2d((3, 2), padding=(1, 0), count_include_pad=False), IMAGE),
     "avg-pool2d-divisor": (lambda nn: nn.AvgPool2d(2, divisor_override=3), IMAGE),
@@ -817,6 +965,10 @@ LAYERS = {
     "instance-norm1d-single": (lambda nn: nn.InstanceNorm1d(4, affine=True), X[0]),
     "instance-norm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), IMAGE),
     "instance-norm3d": (lambda nn: nn.InstanceNorm3d(4), VOLUME),
+    "lazy-instance-norm1d": (lambda nn: nn.LazyInstanceNorm1d(), X),
+    "lazy-instance-norm2d": (lambda nn: nn.LazyInstanceNorm2d(track_running_stats=False), IMAGE),
+    "lazy-instance-norm3d": (lambda nn: nn.LazyInstanceNorm3d(momentum=0.3), VOLUME),
+    "local-response-norm": (lambda nn: nn.LocalResponseNorm(3, 0.1, k=2.0), IMAGE),
     "layer-norm": (lambda nn: nn.LayerNorm((4, 6)), X),
     "layer-norm-no-bias": (lambda nn: nn.LayerNorm(6, 1e-3, bias=False), X),
     "layer-norm-plain": (lambda nn: nn.LayerNorm(6, elementwise_affine=False), X),
@@ -824,6 +976,8 @@ LAYERS = {
     "rms-norm-eps": (lambda nn: nn.RMSNorm((4, 6), 1e-2), X),
     "group-norm": (lambda nn: nn.GroupNorm(2, 4), IMAGE),
     "group-norm-plain": (lambda nn: nn.GroupNorm(4, 4, affine=False), X),
+    "local-response-norm-even": (lambda nn: nn.LocalResponseNorm(2), IMAGE),
+    "local-response-norm-3d": (lambda nn: nn.LocalResponseNorm(9, alpha=2.0), VOLUME),
     "dropout-0": (lambda nn: nn.Dropout(0.0), X),
     "dropout-1": (lambda nn: nn.Dropout(1.0), X),
     "embedding": (lambda nn: nn.Embedding(5, 3), ints(4, 2)),
@@ -847,7 +1001,7 @@ LAYERS = {
                 5, 3, mode=mode, include_last_offset=last, padding_idx=padding
             ),
             ints(6),
-            OFFSETS,
+            OFFSETS if last else OFFSETS[:4],
         )
         for mode in ("sum", "mean", "max")
         for last in (False, True)
@@ -864,6 +1018,17 @@ LAYERS = {
     "constant-pad3d": (lambda nn: nn.ConstantPad3d(1, 2.0), VOLUME),
     "reflection-pad1d": (lambda nn: nn.ReflectionPad1d(2), X),
     "reflection-pad2d": (lambda nn: nn.ReflectionPad2d((1, 2, 3, 0)), IMAGE),
+    "reflection-pad3d": (lambda nn: nn.ReflectionPad3d((1, 2, 3, 0, 1, 1)), VOLUME),
+    "replication-pad3d": (lambda nn: nn.ReplicationPad3d((1, 2, 3, 0, 1, 1)), VOLUME),
+    "circular-pad3d": (lambda nn: nn.CircularPad3d(1), VOLUME),
+    "channel-shuffle": (lambda nn: nn.ChannelShuffle(2), IMAGE),
+    "adaptive-softmax": (lambda nn: nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0), draw(8, 6), ints(8, high=9)),
+    "adaptive-softmax-bias": (
+        lambda nn: nn.AdaptiveLogSoftmaxWithLoss(6, 9, [2, 4, 7], 1.5, head_bias=True),
+        draw(3, 6),
+        np.array([0, 1, 8]),
+    ),
+    "adaptive-softmax-single": (lambda nn: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3]), draw(4), np.array(7)),
     "replication-pad1d": (lambda nn: nn.ReplicationPad1d((3, 1)), X),
     "replication-pad2d": (lambda nn: nn.ReplicationPad2d(2), IMAGE),
     "circular-pad1d": (lambda nn: nn.CircularPad1d((1, 2)), X),
@@ -883,7 +1048,18 @@ LAYERS = {
         IMAGE,
     ),
     "data-parallel": (lambda nn: nn.DataParallel(nn.Linear(6, 2)), X),
-}
+    "spectral-norm": (lambda nn: nn.utils.spectral_norm(nn.Conv2d(4, 3, 3), eps=1e-6), IMAGE),
+    "spectral-norm-transposed": (
+        lambda nn: nn.utils.spectral_norm(nn.ConvTranspose2d(4, 3, 3), n_power_iterations=3), IMAGE,
+    ),
+    "weight-norm": (lambda nn: nn.utils.weight_norm(nn.Conv1d(4, 3, 3)), X),
+    "weight-norm-1": (lambda nn: nn.utils.weight_norm(nn.Linear(6, 2), dim=1), X),
+    "weight-norm-whole": (lambda nn: nn.utils.weight_norm(nn.Linear(6, 2), dim=None), X),
+    "spectral-norm-parametrized": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 3, 3)), IMAGE),
+    "spectral-norm-vector": (lambda nn: nn.utils.parametrizations.spectral_norm(nn.BatchNorm1d(4)), X),
+    "weight-norm-parametrized": (lambda nn: nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(4, 3, 3)), X),
+    "weight-norm-recurrent": (lambda nn: nn.utils.parametrizations.weight_norm(nn.LSTM(6, 2), "weight_hh_l0"), X),
+}  # fmt: skip
 
 ACTIVATIONS = {
     "relu": lambda nn: nn.ReLU(),
@@ -1074,6 +1250,21 @@ def test_the_causal_hint_changes_nothing(options, padded):
     close(outs[1], outs[0], 1e-12, 1e-12)
 
 
+def test_how_attention_is_computed_may_be_said_and_changes_nothing():
+    q = gg.tensor(Q)
+    expected = F.scaled_dot_product_attention(q, q, q)
+    backends = nn.attention.SDPBackend
+    for context in (
+        nn.attention.sdpa_kernel([backends.FLASH_ATTENTION, backends.MATH]),
+        nn.attention.sdpa_kernel(backends.EFFICIENT_ATTENTION, set_priority=True),
+        gg.backends.cuda.sdp_kernel(enable_flash=False),
+    ):
+        with context:
+            assert (F.scaled_dot_product_attention(q, q, q) == expected).all()
+    with pytest.raises(AssertionError, match="SDPBackend"), nn.attention.sdpa_kernel("flash"):
+        pass
+
+
 def mine(value):
     """An input of a case as this library takes it; floating-point ones need gradients."""
     if isinstance(value, tuple):
@@ -1175,6 +1366,168 @@ def test_losses_are_pytorchs(name, reduction):
             like_torch(lambda nn: make(nn, "batchmean"), *inputs)
         # Labels and variances take no gradient in every loss of PyTorch.
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
+
+
+PRUNED = [
+    lambda p, net, T: p.l1_unstructured(net[0], "weight", 0.3),
+    lambda p, net, T: p.l1_unstructured(net[0], "bias", 2, T.tensor([0.1, 0.4, 0.2, 0.3])),
+    lambda p, net, T: p.ln_structured(net[0], "weight", 2, 2, 0),
+    lambda p, net, T: p.ln_structured(net[1], "weight", 0.5, float("inf"), -1),
+    lambda p, net, T: p.identity(net[0], "weight"),
+    lambda p, net, T: p.custom_from_mask(net[0], "bias", T.tensor([1, 0, 1, 0])),
+    lambda p, net, T: p.L1Unstructured.apply(net[1], "weight", amount=0.25),
+    lambda p, net, T: p.ln_structured(net[1], "weight", 1, 1, 1),
+    lambda p, net, T: p.global_unstructured([(net[0], "weight"), (net[1], "weight")], p.L1Unstructured, amount=0.4),
+    lambda p, net, T: p.global_unstructured(
+        [(net[0], "bias")], p.L1Unstructured, {(net[0], "bias"): T.tensor([0.4, 0.1, 0.3, 0.2])}, amount=1
+    ),
+]
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("order", [range(9), (8, 7, 1, 0, 3), (2, 2, 5, 1), (9,), (3, 6, 8)])
+def test_pruning_is_pytorchs(order):
+    x = draw(5, 6)
+    results = []
+    for T in (gg, torch):
+        net = T.nn.Sequential(T.nn.Linear(6, 4), T.nn.Linear(4, 3)).double()
+        with T.no_grad():
+            for k, p in enumerate(net.parameters()):
+                p.copy_(T.tensor(draw(*p.shape, seed=k)))
+        prune = importlib.import_module(f"{T.__name__}.nn.utils.prune")
+        assert not prune.is_pruned(net)
+        found = []
+        for k in order:
+            PRUNED[k](prune, net, T)
+            out = net(T.tensor(x))
+            net.zero_grad()
+            out.sum().backward()
+            state = {name: t.clone() for name, t in net.state_dict().items()}
+            grads = {name: p.grad for name, p in net.named_parameters()}
+            found.append((out.detach(), state, grads))
+        assert prune.is_pruned(net)
+        for layer in net:
+            for name in ("weight", "bias"):
+                if hasattr(layer, f"{name}_mask"):
+                    prune.remove(layer, name)
+        assert not prune.is_pruned(net)
+        found.append((net(T.tensor(x)).detach(), net.state_dict(), {}))
+        results.append(found)
+    for mine_found, their_found in zip(*results, strict=True):
+        close(mine_found[0], their_found[0].numpy())
+        for ours, others in zip(mine_found[1:], their_found[1:], strict=True):
+            assert ours.keys() == others.keys()
+            for key, t in others.items():
+                close(ours[key], t.numpy())
+
+
+@on_every_device
+def test_pruning_at_random_and_what_cannot_be_pruned():
+    prune, layer = nn.utils.prune, nn.Linear(10, 8)
+    prune.random_unstructured(layer, "weight", 0.25)
+    assert int((layer.weight == 0).sum()) == 20
+    prune.random_structured(layer, "weight", 3, 0)
+    assert int((layer.weight_mask.sum(1) == 0).sum()) >= 3
+    assert len(layer.__dict__["_prunings"]["weight"][0]) == 2
+    assert prune.RandomUnstructured(4).prune(gg.ones(10)).sum() == 6
+    for error, action in (
+        (ValueError, lambda: prune.remove(layer, "bias")),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 1.5)),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 9)),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", -1)),
+        (TypeError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", "1")),
+        (ValueError, lambda: prune.ln_structured(nn.Linear(2, 2), "bias", 1, 2, 0)),
+        (IndexError, lambda: prune.ln_structured(nn.Linear(2, 2), "weight", 1, 2, 2)),
+        (AssertionError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 1, gg.ones(2))),
+        (AssertionError, lambda: prune.custom_from_mask(nn.Linear(2, 2), "weight", gg.ones(2))),
+        (TypeError, lambda: prune.global_unstructured([(layer, "bias")], prune.LnStructured, amount=1, n=2)),
+        (AssertionError, lambda: prune.Identity().apply_mask(layer)),
+    ):
+        with pytest.raises(error):
+            action()
+    failed = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="smaller"):
+        prune.l1_unstructured(failed, "weight", 9)
+    assert list(failed.state_dict()) == ["weight", "bias"]
+
+
+FUSED = {
+    "conv": (lambda nn: nn.Conv2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, ()),
+    "conv-no-bias": (lambda nn: nn.Conv1d(4, 3, 2, bias=False), lambda nn: nn.BatchNorm1d(3, affine=False), X, ()),
+    "transposed": (lambda nn: nn.ConvTranspose2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, (True,)),
+    "linear": (lambda nn: nn.Linear(6, 3), lambda nn: nn.BatchNorm1d(3, eps=0.1), draw(5, 6), ()),
+    "linear-shared": (lambda nn: nn.Linear(6, 3, bias=False), lambda nn: nn.BatchNorm1d(1), draw(5, 1, 6), ()),
+}
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("name", FUSED)
+def test_normalisation_fused_into_the_layer_before_it(name):
+    make, make_norm, x, args = FUSED[name]
+    layer, norm = make(nn).double(), make_norm(nn).double()
+    with gg.no_grad():
+        for k, t in enumerate([*norm.parameters(), norm.running_mean, norm.running_var]):
+            t.copy_(draw(*t.shape, seed=k, low=0.5, high=2))
+    layer.eval(), norm.eval()
+    fuse = "fuse_linear_bn_eval" if name.startswith("linear") else "fuse_conv_bn_eval"
+    fused = getattr(nn.utils, fuse)(layer, norm, *args)
+    assert type(fused) is type(layer)
+    assert fused.weight is not layer.weight
+    assert fused.weight.requires_grad
+    close(fused(gg.tensor(x)), norm(layer(gg.tensor(x))))
+    others = make(torch.nn).double(), make_norm(torch.nn).double()
+    for other, module in zip(others, (layer, norm), strict=True):
+        other.load_state_dict({key: torch.tensor(host(t)) for key, t in module.state_dict().items()})
+        other.eval()
+    expected = getattr(torch.nn.utils, fuse)(*others, *args)
+    close([fused.weight, fused.bias], [expected.weight.detach().numpy(), expected.bias.detach().numpy()])
+
+
+def test_what_cannot_be_fused_or_skipped():
+    conv, norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
+    with pytest.raises(AssertionError, match="eval"):
+        nn.utils.fuse_conv_bn_eval(conv, norm)
+    with pytest.raises(ValueError, match="tracked"):
+        nn.utils.fuse_conv_bn_eval(conv.eval(), nn.BatchNorm2d(2, track_running_stats=False).eval())
+    with pytest.raises(AssertionError, match="out_features"):
+        nn.utils.fuse_linear_bn_eval(nn.Linear(1, 3).eval(), norm.eval())
+    for wrong in (nn.ReLU, int, nn.ReLU()):
+        with pytest.raises(RuntimeError, match="Module"):
+            nn.utils.skip_init(wrong)
+    state = gg.get_rng_state()
+    layer = nn.utils.skip_init(nn.Linear, 2, 3, bias=False, dtype=gg.float64)
+    assert (layer.weight.shape, layer.weight.dtype, layer.bias) == ((3, 2), gg.float64, None)
+    assert (gg.get_rng_state() == state).all()
+
+
+@on_every_device
+def test_randomized_relu_draws_slopes_while_training():
+    layer, x = nn.RReLU(0.2, 0.4), gg.tensor(draw(1000), requires_grad=True)
+    layer(x).sum().backward()
+    slopes = host(x.grad)[host(x) < 0]
+    assert (host(x.grad)[host(x) >= 0] == 1).all()
+    assert 0.2 <= slopes.min() < 0.23 < 0.37 < slopes.max() <= 0.4
+    close(layer.eval()(x), F.leaky_relu(x, 0.3))
+    assert repr(layer) == "RReLU(lower=0.2, upper=0.4)"
+    y = x.detach().clone()
+    assert F.rrelu_(y, 0.5, 0.5) is y
+    close(y, np.where(host(x) < 0, host(x) / 2, host(x)))
+
+
+@on_every_device
+@needs_torch
+def test_an_adaptive_softmax_knows_all_classes():
+    other = torch.nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0).double()
+    layer = nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0).double()
+    layer.load_state_dict({name: t.numpy() for name, t in other.state_dict().items()})
+    x = draw(40, 6, low=-9, high=9)
+    close(layer.log_prob(gg.tensor(x)), other.log_prob(torch.tensor(x)).detach().numpy())
+    assert layer.predict(gg.tensor(x)).tolist() == other.predict(torch.tensor(x)).tolist()
+    before = host(layer.head.weight).copy()
+    layer.reset_parameters()
+    assert (host(layer.head.weight) != before).any()
 
 
 @on_every_device
@@ -1304,6 +1657,12 @@ def Repeated(nn, attention):
 def test_transformers_are_pytorchs(name, train):
     make, options, *inputs = TRANSFORMERS[name]
     like_torch(make, *inputs, options=options, train=train)
+
+
+def test_one_size_in_a_list_counts_for_all_dimensions():
+    conv = nn.Conv2d(3, 4, kernel_size=[3], stride=[2], padding=(1,))
+    assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (2, 2), (1, 1))
+    assert conv(gg.ones(1, 3, 8, 8)).shape == (1, 4, 4, 4)
 
 
 @on_every_device
@@ -1517,6 +1876,18 @@ BAD_LAYERS = [
     (ValueError, lambda: nn.Embedding(3, 2, padding_idx=3)),
     (ValueError, lambda: nn.Embedding(3, 2, _weight=gg.ones(2, 2))),
     (ValueError, lambda: nn.Embedding.from_pretrained(gg.ones(3))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.ones(1, 2))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0]]))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 4]]))),
+    (RuntimeError, lambda: nn.MaxUnpool2d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]))),
+    (ValueError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]), output_size=(6,))),
+    (ValueError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]), output_size=(1, 5))),
+    (RuntimeError, lambda: nn.ChannelShuffle(2)(gg.ones(1, 3, 2, 2))),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [])),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3, 3])),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3, 9])),
+    (RuntimeError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3])(gg.ones(2, 4), gg.tensor([1, 9]))),
+    (RuntimeError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3])(gg.ones(2, 4), gg.tensor([1]))),
     (AssertionError, lambda: nn.EmbeddingBag(3, 2, padding_idx=3)),
     (AssertionError, lambda: nn.EmbeddingBag(3, 2, _weight=gg.ones(2, 2))),
     (AssertionError, lambda: nn.EmbeddingBag.from_pretrained(gg.ones(3))),
@@ -1588,6 +1959,7 @@ BAD_LAYERS = [
     (RuntimeError, lambda: nn.TransformerEncoderLayer(4, 2, activation="swish")),
     (RuntimeError, lambda: nn.Transformer(4, 2, 1, 1, 8)(gg.ones(2, 1, 4), gg.ones(2, 2, 4))),
     (RuntimeError, lambda: nn.DataParallel(nn.ReLU(), [0, 1])),
+    (RuntimeError, lambda: nn.parallel.DistributedDataParallel(nn.ReLU(), device_ids=[0])),
 ]  # fmt: skip
 
 
@@ -1860,6 +2232,14 @@ def test_a_convolution_can_be_given_another_weight(mode):
 
 
 @needs_torch
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 2}])
+def test_names_of_the_weights_of_recurrent_layers(options):
+    ours, theirs = nn.LSTM(2, 3, **options), torch.nn.LSTM(2, 3, **options)
+    assert ours._flat_weights_names == theirs._flat_weights_names
+    assert [len(weights) for weights in ours.all_weights] == [len(weights) for weights in theirs.all_weights]
+
+
+@needs_torch
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -1914,3 +2294,87 @@ def test_copies_of_a_module_with_a_normalised_weight_are_on_their_own():
     assert module.weight.grad_fn is not None
     with pytest.raises(ValueError, match="n_power_iterations to be positive"):
         nn.utils.spectral_norm(nn.Linear(2, 2), n_power_iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "unwrap", "names"),
+    [
+        (nn.utils.spectral_norm, nn.utils.remove_spectral_norm, ["bias", "weight_orig", "weight_u", "weight_v"]),
+        (nn.utils.weight_norm, nn.utils.remove_weight_norm, ["bias", "weight_g", "weight_v"]),
+    ],
+)
+def test_norms_of_weights_go_on_and_off(wrap, unwrap, names):
+    layer = wrap(nn.Linear(3, 4))
+    assert list(layer.state_dict()) == names
+    with pytest.raises(RuntimeError, match="Cannot register two"):
+        wrap(layer)
+    nn.init.normal_(layer.weight)  # as programs do it, whatever becomes of it
+    x, opt = gg.randn(5, 3), gg.optim.SGD(layer.parameters(), 0.1)
+    for _ in range(30):
+        opt.zero_grad()
+        (layer(x) - layer(-x)).square().mean().backward()
+        opt.step()
+    if wrap is nn.utils.spectral_norm:
+        assert float(gg.linalg.matrix_norm(layer.weight, 2)) == pytest.approx(1, abs=1e-3)
+    before = layer.eval()(x)
+    assert list(unwrap(layer).state_dict()) == ["bias", "weight"]
+    assert isinstance(layer.weight, nn.Parameter)
+    close(layer(x), before)
+    with pytest.raises(ValueError, match="not found"):
+        unwrap(layer)
+
+
+class Symmetric(nn.Module):
+    def forward(self, x):
+        return x.triu() + x.triu(1).T
+
+    def right_inverse(self, x):
+        return x.triu()
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
+def test_parametrizations():
+    parametrize = nn.utils.parametrize
+    layer = nn.Linear(3, 3)
+    weight = layer.weight
+    assert parametrize.register_parametrization(layer, "weight", Symmetric()) is layer
+    assert layer.parametrizations.weight.original is weight
+    close(layer.weight, layer.weight.T)
+    assert repr(layer) == (
+        "ParametrizedLinear(\n  in_features=3, out_features=3, bias=True\n  (parametrizations): ModuleDict(\n"
+        "    (weight): ParametrizationList(\n      (0): Symmetric()\n    )\n  )\n)"
+    )
+    layer.weight = gg.ones(3, 3)
+    close(weight, np.triu(np.ones((3, 3))))
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    close(layer.weight, np.full((3, 3), 2.0))
+    with pytest.raises(RuntimeError, match="right_inverse"):
+        layer.weight = gg.ones(3, 3)
+    assert layer.weight is not layer.weight
+    with parametrize.cached():
+        assert layer.weight is layer.weight
+    close(copy.deepcopy(layer)(gg.ones(1, 3)), layer(gg.ones(1, 3)))
+    assert parametrize.is_parametrized(layer, "weight")
+    assert not parametrize.is_parametrized(layer, "bias")
+    assert parametrize.type_before_parametrizations(layer) is nn.Linear
+    parametrize.remove_parametrizations(layer, "weight")
+    assert type(layer) is nn.Linear
+    assert not hasattr(layer, "parametrizations")
+    assert layer.weight is weight
+    close(weight, np.full((3, 3), 2.0))
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+    close(layer.weight, np.full((3, 3), 2.0))
+    for name, module in (("weight", nn.Flatten(0)), ("bias", nn.Unflatten(0, (3, 1)))):
+        with pytest.raises(ValueError, match="shape"):
+            parametrize.register_parametrization(layer, name, module)
+    with pytest.raises(ValueError, match="does not have"):
+        parametrize.register_parametrization(layer, "nothing", Doubled())
+    with pytest.raises(ValueError, match="does not have"):
+        parametrize.remove_parametrizations(layer, "weight")
+    with pytest.raises(ValueError, match="sequence"):
+        parametrize.remove_parametrizations(nn.utils.parametrizations.weight_norm(layer), "weight", False)

@@ -294,6 +294,9 @@ _pools: weakref.WeakKeyDictionary[Allocator, Any] = weakref.WeakKeyDictionary()
 _peaks: defaultdict[int, int] = defaultdict(int)
 """The most bytes of each device that the pools had handed out."""
 
+_held_peaks: defaultdict[int, int] = defaultdict(int)
+"""The most bytes of each device that the pools were seen to hold."""
+
 _silent: defaultdict[int, int] = defaultdict(int)
 """How many bytes of each device the default pool can hand out without a new peak."""
 
@@ -371,6 +374,7 @@ def _count_memory(module: Any) -> None:
 def _note_peak() -> None:
     device, used = current_device(), memory_used()
     _peaks[device] = peak = max(_peaks[device], used)
+    _held_peaks[device] = max(_held_peaks[device], memory_held())
     _silent[device] = peak - used + cupy().get_default_memory_pool().used_bytes()
 
 
@@ -384,6 +388,15 @@ def memory_held() -> int:
     return sum(pool.total_bytes() for pool in list(_pools.values()))
 
 
+def memory_held_peak() -> int:
+    """The most bytes the pools were seen to hold on the current device since ``reset_peak``, or since the start.
+
+    Seen whenever a new peak is handed out, and before pools give memory back.
+    """
+    _note_peak()
+    return _held_peaks[current_device()]
+
+
 def memory_peak() -> int:
     """The most bytes handed out on the current device since ``reset_peak``, or since the start."""
     _note_peak()
@@ -392,7 +405,7 @@ def memory_peak() -> int:
 
 def reset_peak() -> None:
     """Count the peak of the current device from here."""
-    _peaks[current_device()] = 0
+    _peaks[current_device()] = _held_peaks[current_device()] = 0
     _note_peak()
 
 
@@ -413,6 +426,7 @@ def limit_memory(fraction: float) -> None:
 
 def empty_cache() -> None:
     """Free the blocks that CuPy's memory pools keep."""
+    _note_peak()
     reclaim()
     cupy().get_default_memory_pool().free_all_blocks()
     cupy().get_default_pinned_memory_pool().free_all_blocks()

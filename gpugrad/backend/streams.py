@@ -166,6 +166,14 @@ def default_stream(where: DeviceLike = None) -> Stream:
     return Stream(cuda_index(where), _stream=cuda.cupy().cuda.Stream.null)
 
 
+def set_stream(stream: Stream | None) -> None:
+    """Have new work of this thread go to a stream, on whose device it then is; None leaves all as it is."""
+    if stream is not None:
+        lazy.flush()
+        cuda.set_device(cuda_index(stream.device))
+        stream._stream.use()
+
+
 def is_capturing() -> bool:
     """Whether work on the current stream is being captured."""
     return cuda.diagnose().usable and bool(cuda.cupy().cuda.get_current_stream().is_capturing())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..creation import arange, broadcast_shapes, empty, full
+from ..creation import arange, broadcast_shapes, empty, finfo, full
 from ..random import multinomial
 from ..tensor import Tensor
 from . import constraints
@@ -87,7 +87,7 @@ class Categorical(Distribution):
         return logits.gather(-1, value.long().expand(shape).unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor:
-        return -(self.logits.clamp(min=-3e38) * self.probs).sum(-1)
+        return -(self.logits.clamp(min=float(finfo(self.logits.dtype).min)) * self.probs).sum(-1)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         device = (self.probs if "probs" in vars(self) else self.logits).device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from ..creation import broadcast_shapes
@@ -80,21 +79,29 @@ class Distribution:
     def _known(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} does not implement {what}")
 
-    def expand(self, batch_shape: Any) -> Any:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same distributions broadcast to another batch shape; parameters are not copied.
+
+        Args:
+            _instance: the distribution to fill, where the ``expand`` of a derived class has made one.
 
         Raises:
             RuntimeError: the batch does not broadcast to this shape.
         """
         batch_shape, before = Size(batch_shape), len(self.batch_shape)
-        new = copy.copy(self)
+        new = self._get_checked_instance(type(self), _instance)
         for name, value in vars(self).items():
             if isinstance(value, Tensor) and name not in self._unbatched:
-                vars(new)[name] = value.expand(*batch_shape, *value.shape[before:])
+                value = value.expand(*batch_shape, *value.shape[before:])
             elif isinstance(value, Distribution):
-                vars(new)[name] = value.expand((*batch_shape, *value.batch_shape[before:]))
+                value = value.expand((*batch_shape, *value.batch_shape[before:]))
+            vars(new)[name] = value
         new.batch_shape = batch_shape
         return new
+
+    def _get_checked_instance(self, cls: type, _instance: Any = None) -> Any:
+        """An empty distribution of this type for ``expand`` to fill, or the one that a derived class has made."""
+        return type(self).__new__(type(self)) if _instance is None else _instance
 
     @property
     def support(self) -> Any:

@@ -7,11 +7,10 @@ from typing import Any
 
 from .. import linalg
 from ..creation import broadcast_shapes, eye
-from ..random import randn
 from ..tensor import Tensor
 from . import constraints
 from .distribution import Distribution
-from .utils import lazy_property
+from .utils import _standard_normal, lazy_property
 
 
 def _lower_inverse(factor: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ class MultivariateNormal(Distribution):
         return self._factor.square().sum(-1).expand(*self.batch_shape, *self.event_shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        draws = randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+        draws = _standard_normal(self._extended_shape(sample_shape), self.loc.dtype, self.loc.device)
         return self.loc + (self._factor @ draws.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:

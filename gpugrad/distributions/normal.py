@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..random import randn
 from ..tensor import Tensor
 from . import constraints
 from .distribution import Distribution
-from .utils import broadcast_all
+from .utils import _standard_normal, broadcast_all
 
 
 class Normal(Distribution):
@@ -47,7 +46,7 @@ class Normal(Distribution):
         return self.scale**2
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        draws = randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+        draws = _standard_normal(self._extended_shape(sample_shape), self.loc.dtype, self.loc.device)
         return self.loc + self.scale * draws
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ import math
 from typing import Any
 
 from ..ops import FUNCTIONS
-from ..random import randn
 from ..tensor import Tensor
 from . import constraints
 from .chi2 import Chi2
 from .distribution import Distribution
-from .utils import broadcast_all
+from .utils import _standard_normal, broadcast_all
 
 where = FUNCTIONS["where"]
 
@@ -50,7 +49,7 @@ class StudentT(Distribution):
         return where(self.df <= 1, math.nan, found)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        draws = randn(self._extended_shape(sample_shape), dtype=self.df.dtype, device=self.df.device)
+        draws = _standard_normal(self._extended_shape(sample_shape), self.df.dtype, self.df.device)
         return self.loc + self.scale * (draws * (self._chi2.rsample(sample_shape) / self.df).rsqrt())
 
     def log_prob(self, value: Tensor) -> Tensor:

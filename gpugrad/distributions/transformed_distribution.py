@@ -10,7 +10,7 @@ from . import constraints
 from .distribution import Distribution
 from .independent import Independent
 from .transforms import ComposeTransform, Transform
-from .utils import sum_rightmost
+from .utils import _sum_rightmost
 
 
 class TransformedDistribution(Distribution):
@@ -79,9 +79,9 @@ class TransformedDistribution(Distribution):
             before = transform.inv(value)
             event_dim += transform.domain.event_dim - transform.codomain.event_dim
             size = transform.log_abs_det_jacobian(before, value)
-            found = found - sum_rightmost(size, event_dim - transform.domain.event_dim)
+            found = found - _sum_rightmost(size, event_dim - transform.domain.event_dim)
             value = before
-        return found + sum_rightmost(self.base_dist.log_prob(value), event_dim - len(self.base_dist.event_shape))
+        return found + _sum_rightmost(self.base_dist.log_prob(value), event_dim - len(self.base_dist.event_shape))
 
     def _turned(self, probability: Tensor) -> Tensor:
         """A probability from below, or the rest of it where the transforms together fall."""

@@ -16,7 +16,7 @@ from ..ops import FUNCTIONS
 from ..tensor import Size, Tensor
 from . import constraints
 from .distribution import Distribution
-from .utils import broadcast_all, sum_rightmost
+from .utils import _sum_rightmost, broadcast_all
 
 __all__ = [
     "AbsTransform",
@@ -263,7 +263,7 @@ class ComposeTransform(Transform):
         values.append(y)
         found, event_dim = [], self.domain.event_dim
         for part, a, b in zip(self.parts, values[:-1], values[1:], strict=True):
-            found.append(sum_rightmost(part.log_abs_det_jacobian(a, b), event_dim - part.domain.event_dim))
+            found.append(_sum_rightmost(part.log_abs_det_jacobian(a, b), event_dim - part.domain.event_dim))
             event_dim += part.codomain.event_dim - part.domain.event_dim
         return functools.reduce(operator.add, found)
 
@@ -331,7 +331,7 @@ class IndependentTransform(Transform):
         return self.base_transform.inv(y)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return sum_rightmost(self.base_transform.log_abs_det_jacobian(x, y), self.reinterpreted_batch_ndims)
+        return _sum_rightmost(self.base_transform.log_abs_det_jacobian(x, y), self.reinterpreted_batch_ndims)
 
     def __repr__(self) -> str:
         return f"IndependentTransform({self.base_transform!r}, {self.reinterpreted_batch_ndims})"
@@ -568,7 +568,7 @@ class AffineTransform(Transform):
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         scale = self.scale
         size = scale.abs().log() if isinstance(scale, Tensor) else full_like(x, math.log(abs(scale)))
-        return sum_rightmost(size.expand(x.shape), self.event_dim)
+        return _sum_rightmost(size.expand(x.shape), self.event_dim)
 
     def forward_shape(self, shape: Any) -> Any:
         return broadcast_shapes(shape, getattr(self.loc, "shape", ()), getattr(self.scale, "shape", ()))
@@ -785,7 +785,7 @@ class CatTransform(_Joint):
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         deepest = self.event_dim
         found = [
-            sum_rightmost(size, deepest - t.event_dim)
+            _sum_rightmost(size, deepest - t.event_dim)
             for t, size in zip(self.transforms, self._sizes(x, y), strict=True)
         ]
         dim = (self.dim - x.ndim if self.dim >= 0 else self.dim) + deepest

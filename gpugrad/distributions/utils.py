@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..creation import as_tensor, broadcast_shapes, finfo
+from ..creation import as_tensor, broadcast_shapes, finfo, full
 from ..engine import enable_grad
+from ..random import randn
 from ..tensor import Tensor
 
 euler_constant = 0.5772156649015329
@@ -14,7 +15,11 @@ euler_constant = 0.5772156649015329
 
 def tensor_like(value: Any, like: Tensor) -> Tensor:
     """``value``, as a tensor of the dtype and on the device of another where it is none."""
-    return value if isinstance(value, Tensor) else as_tensor(value, dtype=like.dtype, device=like.device)
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, int | float):  # to fill, unlike to copy from the host, can be captured
+        return full((), value, dtype=like.dtype, device=like.device)
+    return as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
@@ -46,9 +51,14 @@ def logits_to_probs(logits: Tensor, is_binary: bool = False) -> Tensor:
     return logits.sigmoid() if is_binary else logits.softmax(-1)
 
 
-def sum_rightmost(value: Tensor, count: int) -> Tensor:
+def _sum_rightmost(value: Tensor, count: int) -> Tensor:
     """The sum over the last ``count`` dimensions."""
     return value.sum(tuple(range(-count, 0))) if count else value
+
+
+def _standard_normal(shape: Any, dtype: Any, device: Any) -> Tensor:
+    """Standard normal draws; programs that define distributions of their own import it under this name."""
+    return randn(shape, dtype=dtype, device=device)
 
 
 class lazy_property:

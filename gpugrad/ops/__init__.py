@@ -2,6 +2,7 @@
 
 from . import (
     activation,
+    bessel,
     conv,
     ctc,
     distance,
@@ -31,6 +32,7 @@ __all__ = [
     "METHODS",
     "REGISTRY",
     "activation",
+    "bessel",
     "conv",
     "ctc",
     "distance",

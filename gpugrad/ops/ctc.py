@@ -116,7 +116,7 @@ def _gradient_samples(t: Any) -> list[Any]:
     found = []
     for args in _ctc_samples(t):
         arrays, params = [each if isinstance(each, np.ndarray) else each.numpy() for each in args[:4]], args[4:]
-        _, aux = ctc_loss.forward(np, *arrays, *params, True)
+        _, aux = ctc_loss.compute((*arrays, *params), np, True)
         found.append((t(arrays[0].shape[1]), args[0], aux[0], *arrays[2:], *aux[1:], *params))
     return found
 

@@ -897,3 +897,15 @@ def cond(A: Any, p: Any = None) -> Any:
         first, last = F.getitem(values, (..., 0)), F.getitem(values, (..., -1))
         return last / first if p == -2 else first / last
     return matrix_norm(A, p) * matrix_norm(inv_(A), p)
+
+
+TriangularSolution = namedtuple("triangular_solve", ["solution", "cloned_coefficient"])  # type: ignore[name-match]
+
+
+@public()
+def triangular_solve(b: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
+    """``linalg.solve_triangular`` under its old name: X of ``A @ X = b``, or ``A.mT @ X = b``, and a copy of A."""
+    matrix = A.mT if transpose else A
+    return TriangularSolution(
+        solve_triangular(matrix, b, upper=upper != transpose, unitriangular=unitriangular), A.clone()
+    )

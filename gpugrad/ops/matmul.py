@@ -211,6 +211,9 @@ def outer(input: Any, vec2: Any) -> Any:
     return mul(core.REGISTRY["reshape"](a, (a.shape[0], 1)), b)
 
 
+FUNCTIONS["ger"] = outer
+
+
 def _plus_product(input: Any, product: Any, beta: float, alpha: float) -> Any:
     if core.autocasting:
         (input,) = core.autocasting[-1]("addmm", (input,))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..backend import device_of, dtypes, graph, lazy, module_of, transfer
+from ..backend import dtypes, graph, lazy, module_of, transfer
 from ..backend.fused.joining import concatenate
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public
@@ -43,14 +43,13 @@ to_dtype.rules(input=lambda F, g: g)
 to_dtype.chain(lambda args, recording: lazy.cast(*args))
 
 
-@op(torch=None, aux=True)
-def to_device(xp, input, /, device, non_blocking, recording):
-    """The elements on another device."""
-    return transfer(input, device, non_blocking), device_of(input)
+@op(torch=None)
+def to_device(xp, input, /, device, non_blocking, source):
+    """The elements on another device than ``source``, where they are."""
+    return transfer(input, device, non_blocking)
 
 
-# The gradient goes back to where the input lives.
-to_device.joint_rule(lambda F, g, wanted, aux: (F.to_device(g, aux, False),))
+to_device.rules(input=lambda F, g, device, source: F.to_device(g, source, False, device))
 
 
 def _conversion(name: str, dtype: Any) -> Any:

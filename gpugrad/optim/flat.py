@@ -316,8 +316,7 @@ class _DeviceBucket(_Bucket):
     ):
         super().__init__(params, buffers, scalars, state, counts, 0)
         self.numbers = kernels.numbers()
-        self.lr = self.xp.zeros(1, np.float64)
-        self._lr = 0.0
+        self.rate = Rate(self.xp.zeros(1, np.float64))
 
     def _no_steps(self) -> Array:
         return self.xp.zeros(1, np.float64)
@@ -347,25 +346,15 @@ class _DeviceBucket(_Bucket):
     def run(self, active: Collection[int], optimizer: FlatOptimizer, group: dict[str, Any]) -> None:
         """Update all parameters."""
         recording = graph.current()
-        if self._has_own_rate(group):
-            self.lr[...] = group["lr"]._data
-        elif recording is None:
-            self._refresh(group)
+        self.rate.refresh(group)
         if recording is not None:
-            lr = group["lr"]
-            options = {name: value for name, value in group.items() if name not in ("params", "lr")}
-            recording.guards.append(
-                lambda: (
-                    all(group[name] == value for name, value in options.items())
-                    and (group["lr"] is lr or not isinstance(lr, Tensor))
-                )
-            )
+            guard_options(recording, group)
             recording.before.append(lambda: self._before_run(group))
         gradients = self._gradients(active)
         control = [getattr(optimizer, name, None) for name in ("grad_scale", "found_inf")]
         scale, found_inf = (None if t is None else t._data for t in control)
         kernels.prepare(
-            self.numbers, self.steps, self.lr, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
+            self.numbers, self.steps, self.rate.array, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
         )
         if self.scalars:
             optimizer._prepare_scalars(self.numbers, self.steps, *self.scalars.values(), group)
@@ -379,20 +368,8 @@ class _DeviceBucket(_Bucket):
             else:
                 optimizer._kernel(values, given, state, self.numbers, group)
 
-    def _has_own_rate(self, group: dict[str, Any]) -> bool:
-        """Whether the learning rate is a tensor on the device, which changes there."""
-        return isinstance(group["lr"], Tensor) and device_of(group["lr"]._data) == self.device
-
-    def _refresh(self, group: dict[str, Any]) -> None:
-        """Have the learning rate in device memory."""
-        lr = float(group["lr"])
-        if lr != self._lr:
-            self.lr.fill(lr)
-            self._lr = lr
-
     def _before_run(self, group: dict[str, Any]) -> None:
-        if not self._has_own_rate(group):
-            self._refresh(group)
+        self.rate.refresh(group)
         for p in self.params:
             p._bump()
 
@@ -492,13 +469,7 @@ class FlatOptimizer(Optimizer):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        recording = graph.current()
-        if recording is not None:
-            lazy.flush()
-            state, groups, count = self.state, self.param_groups, len(self.param_groups)
-            recording.guards.append(
-                lambda: self.state is state and self.param_groups is groups and len(groups) == count
-            )
+        guard_state(self)
         with quiet():
             for group in self.param_groups:
                 self._step_group(group)
@@ -545,6 +516,51 @@ class FlatOptimizer(Optimizer):
 
     def _has_kernel(self, p: Tensor) -> bool:
         return self._kernel is not None and p.is_cuda and p.dtype.name in kernels.C_TYPES and fuses()
+
+
+class Rate:
+    """The learning rate of a group in the memory of a CUDA device, where a captured step reads it.
+
+    Args:
+        array: one float64 there.
+    """
+
+    def __init__(self, array: Array):
+        self.array = array
+        self._value: float | None = None
+
+    def refresh(self, group: dict[str, Any]) -> None:
+        """Have the group's learning rate there; one that is a tensor on the device changes there."""
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and device_of(lr._data) == device_of(self.array):
+            self.array[...] = lr._data
+            self._value = None
+        elif graph.current() is None and float(lr) != self._value:
+            self._value = float(lr)
+            self.array.fill(self._value)
+
+
+def guard_options(recording: graph.Recording, group: dict[str, Any]) -> None:
+    """Have a recording take the options of a group for granted, but for its learning rate."""
+    lr = group["lr"]
+    options = {name: value for name, value in group.items() if name not in ("params", "lr")}
+    recording.guards.append(
+        lambda: (
+            all(group[name] == value for name, value in options.items())
+            and (group["lr"] is lr or not isinstance(lr, Tensor))
+        )
+    )
+
+
+def guard_state(optimizer: Optimizer) -> None:
+    """Have the recording that is being made, if any, take the optimizer's state and groups for granted."""
+    recording = graph.current()
+    if recording is not None:
+        lazy.flush()
+        state, groups, count = optimizer.state, optimizer.param_groups, len(optimizer.param_groups)
+        recording.guards.append(
+            lambda: optimizer.state is state and optimizer.param_groups is groups and len(groups) == count
+        )
 
 
 def effective_gradient(xp: Any, p: Array, g: Array, out: Array, weight_decay: float, maximize: bool) -> Array:

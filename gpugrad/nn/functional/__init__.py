@@ -16,16 +16,18 @@ from ...ops.pool import (
     max_pool2d,
     max_pool3d,
 )
-from . import activations, layers, losses, vision
+from . import activations, layers, losses, pooling, vision
 from .activations import *  # noqa: F403
 from .layers import *  # noqa: F403
 from .losses import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .vision import *  # noqa: F403
 
 __all__ = [
     *activations.__all__,
     *layers.__all__,
     *losses.__all__,
+    *pooling.__all__,
     *vision.__all__,
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",

@@ -106,8 +106,8 @@ def rrelu(
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
-    """:func:`rrelu` in place."""
-    return rrelu(input, lower, upper, training, inplace=True)
+    """:func:`rrelu`, in place."""
+    return rrelu(input, lower, upper, training, True)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:

@@ -197,15 +197,14 @@ def embedding_bag(
     rows = rows if weights is None else rows * weights.unsqueeze(-1)
     rows = rows if kept is None else rows.masked_fill(~kept.unsqueeze(-1), 0.0)
     ones = None if mode == "sum" else (ones_like(input) if kept is None else kept).to(rows.dtype)
-    if offsets is None:
-        found, counts = (None if t is None else t.sum(1) for t in (rows, ones))
-    else:
+    if offsets is not None:
         places = arange(len(input), device=input.device)
         owners = FUNCTIONS["searchsorted"](offsets.to(places.dtype), places, right=True) - 1
-        found, counts = (
-            None if t is None else REGISTRY["index_sum"](t, owners, 0, len(offsets))[:bags] for t in (rows, ones)
-        )
-    return found if counts is None else found / counts.clamp(min=1).unsqueeze(1)
+
+    def in_bags(t: Tensor) -> Tensor:
+        return t.sum(1) if offsets is None else REGISTRY["index_sum"](t, owners, 0, len(offsets))[:bags]
+
+    return in_bags(rows) if ones is None else in_bags(rows) / in_bags(ones).clamp(min=1).unsqueeze(1)
 
 
 def _check_offsets(input: Tensor, offsets: Tensor, include_last: bool) -> None:

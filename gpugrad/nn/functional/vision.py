@@ -26,6 +26,8 @@ __all__ = [
     "pixel_unshuffle",
     "unfold",
     "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 _MODES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
@@ -426,3 +428,19 @@ def _picked(rows: Tensor, index: Tensor) -> Tensor:
     """Elements of (N, C, L) at positions (N, ...), for all channels."""
     flat = index.reshape(index.shape[0], 1, -1).expand(-1, rows.shape[1], -1)
     return rows.gather(2, flat).reshape(*rows.shape[:2], *index.shape[1:])
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="nearest"``."""
+    warnings.warn(
+        "`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="bilinear"`` and ``align_corners=True``."""
+    warnings.warn(
+        "`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "bilinear", True)

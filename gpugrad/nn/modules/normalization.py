@@ -130,3 +130,22 @@ class GroupNorm(_Affine):
     def extra_repr(self) -> str:
         sizes = f"{self.num_groups}, {self.num_channels}"
         return f"{sizes}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
+
+
+class LocalResponseNorm(Module):
+    """Divides by a power of the mean square over neighbouring channels (Krizhevsky et al. 2012).
+
+    Args:
+        size: how many channels are neighbours.
+        alpha, beta, k: of ``(k + alpha * mean) ** beta``.
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -121,15 +121,20 @@ class RNNBase(_Recurrent):
     def flatten_parameters(self) -> None:
         """Nothing: there is no format in which the weights would be faster."""
 
+    def _names(self) -> list[list[str]]:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+        return [[kind + suffix for kind in kinds if hasattr(self, kind + suffix)] for suffix in suffixes]
+
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters of each layer and direction."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return [
-            [self.__dict__[name + suffix] for name in names if name + suffix in self.__dict__]
-            for layer in range(self.num_layers)
-            for suffix in self._suffixes(layer)
-        ]
+        return [[getattr(self, name) for name in names] for names in self._names()]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        # PyTorch's name for what programs walk through to give the weights their first values.
+        return [name for names in self._names() for name in names]
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Walk through sequences.
@@ -218,9 +223,8 @@ class RNNBase(_Recurrent):
 
     def _walk(self, data: Tensor, sizes: list[int], first: State, suffix: str, reverse: bool) -> tuple[Tensor, State]:
         """One layer in one direction, over steps of the given (falling) batch sizes."""
-        w = self.__dict__
-        matrices = w[f"weight_ih{suffix}"], w[f"weight_hh{suffix}"]
-        bias, hidden_bias = w.get(f"bias_ih{suffix}"), w.get(f"bias_hh{suffix}")
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        *matrices, bias, hidden_bias, projection = (getattr(self, name + suffix, None) for name in names)
         steps = tuple(sizes), reverse
         if self.mode == "GRU":
             output, *last = gru(data, *first, *matrices, bias, hidden_bias, *steps)
@@ -228,7 +232,7 @@ class RNNBase(_Recurrent):
         if bias is not None:
             bias = bias + hidden_bias
         if self.mode == "LSTM":
-            output, *last = lstm(data, *first, *matrices, bias, w.get(f"weight_hr{suffix}"), *steps)
+            output, *last = lstm(data, *first, *matrices, bias, projection, *steps)
         else:
             output, *last = rnn(data, *first, *matrices, bias, *steps, self.mode.removeprefix("RNN_").lower())
         return output, tuple(last)

@@ -217,8 +217,10 @@ class EmbeddingBag(Module):
         """
         if embeddings.ndim != 2:
             raise AssertionError(f"Embeddings parameter is expected to be 2-dimensional, but got {embeddings.ndim}D")
+        rows, columns = embeddings.shape
         bag = cls(
-            *embeddings.shape,
+            rows,
+            columns,
             max_norm,
             norm_type,
             scale_grad_by_freq,

@@ -7,15 +7,15 @@ from typing import Any
 
 
 def ntuple(value: Any, n: int) -> tuple[Any, ...]:
-    """One value for each of ``n`` dimensions: a single value repeated, or the values given.
+    """One value for each of ``n`` dimensions: a single value, or the one in a sequence, repeated, or the values given.
 
     Raises:
         ValueError: another number of values is given.
     """
     if isinstance(value, tuple | list):
-        if len(value) != n:
+        if len(value) not in (1, n):
             raise ValueError(f"expected one value or {n}, one for each dimension, but got {value}")
-        return tuple(value)
+        return tuple(value) * (n // len(value))
     return (value,) * n
 
 
