@@ -103,6 +103,7 @@ _FROM = {
         "binary_cross_entropy_with_logits",
         "constant_pad_nd",
         "cosine_embedding_loss",
+        "ctc_loss",
         "dropout",
         "dropout_",
         "embedding",

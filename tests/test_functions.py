@@ -467,7 +467,10 @@ OF_NETWORKS = """
     T.channel_shuffle(x.transpose(0, 1)[None], 3); F.channel_shuffle(x, 3); T.channel_shuffle(x, 2)
     T.channel_shuffle(a, 1); T.channel_shuffle(x, 0); T.channel_shuffle(x.reshape(1, 6, 4), 2)
     T.bilinear(a, a, x[:, :, :3].contiguous()); T.celu_(x * 1, 0.5); T.threshold_(x * 1, 0.1, 2.0); T.rrelu(x)
-    T.rrelu_(x * 1, 0.1, 0.3); F.rrelu_(x * 1); T.detach(x).requires_grad; T.detach_(x * 1).requires_grad
+    T.rrelu_(x * 1, 0.1, 0.3); F.rrelu_(x * 1)
+    T.ctc_loss(x.transpose(0, 1).log_softmax(-1), T.tensor([[1], [2]]), (3, 3), (1, 1)).detach()
+    T.ctc_loss(x.transpose(0, 1).log_softmax(-1), T.tensor([[1], [2]]), (3, 2), (1, 1), 0, 2, True).detach()
+    T.detach(x).requires_grad; T.detach_(x * 1).requires_grad
     T.is_anomaly_enabled(); F.pdist(w.detach(), 1.0); T.layer_norm(x, (4,)); T.group_norm(x, 3)
 """
 

@@ -1,4 +1,4 @@
-"""The gamma function's logarithm and its derivatives, against values computed with 40 digits and against PyTorch."""
+"""The gamma function's logarithm, its derivatives and the inverse of erf, against values computed with 40 digits."""
 
 import numpy as np
 import pytest
@@ -56,6 +56,34 @@ def test_they_are_exact_to_a_few_units_in_the_last_place(name):
     points = np.array(POINTS, np.float32)[1:]
     exact = FUNCTIONS[name](gg.tensor(points.astype(np.float64)))
     np.testing.assert_array_equal(FUNCTIONS[name](gg.tensor(points)).numpy(), exact.float().numpy())
+
+
+PROBABILITIES = [
+    1e-300,
+    1e-9,
+    0.1,
+    -0.3,
+    0.5199999,
+    0.5200001,
+    0.7,
+    -0.95,
+    0.999,
+    0.9999999,
+    0.999999999999,
+    1 - 2**-53,
+]
+DEVIATIONS = [8.86226925452758e-301, 8.86226925452758e-10, 0.08885599049425769, -0.2724627147267543, 0.4994312180245359]
+DEVIATIONS += [0.4994314454828039, 0.7328690779592167, -1.3859038243496777, 2.3267537655135246, 3.7665625816384707]
+DEVIATIONS += [5.042031898572696, 5.8635847487551676]
+
+
+def test_the_inverse_of_erf_is_exact_to_a_few_units_in_the_last_place():
+    found, expected = gg.erfinv(gg.tensor(PROBABILITIES, dtype=gg.float64)).numpy(), np.array(DEVIATIONS)
+    assert (np.abs(found - expected) <= 4 * np.spacing(np.abs(expected))).all()
+    points = np.concatenate([np.linspace(-0.99, 0.99, 1001), 1 - 10.0 ** np.arange(-7, -1)]).astype(np.float32)
+    exact = gg.erfinv(gg.tensor(points.astype(np.float64))).numpy()
+    found = gg.erfinv(gg.tensor(points)).numpy()
+    assert (np.abs(found - exact) <= 4 * np.spacing(np.abs(found))).all()
 
 
 @needs_torch

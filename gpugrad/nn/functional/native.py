@@ -23,6 +23,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "constant_pad_nd",
     "cosine_embedding_loss",
+    "ctc_loss",
     "dropout",
     "dropout_",
     "embedding",
@@ -42,9 +43,9 @@ _REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}
 
 
 def _numbered(function: Callable[..., Tensor], *names: str) -> Callable[..., Tensor]:
-    """A loss whose arguments have the given order, and whose reduction is a number."""
+    """A loss whose arguments have the given order, the reduction last unless named among them; it is a number."""
     name = function.__name__
-    order = (*names, "reduction")
+    order = names if "reduction" in names else (*names, "reduction")
 
     def loss(*args: Any, **given: Any) -> Tensor:
         if len(args) > len(order):
@@ -67,11 +68,13 @@ def _numbered(function: Callable[..., Tensor], *names: str) -> Callable[..., Ten
     return loss
 
 
+_LENGTHS = ("input_lengths", "target_lengths")
 _PAIR = ("input1", "input2", "target", "margin")
 binary_cross_entropy_with_logits = _numbered(
     losses.binary_cross_entropy_with_logits, "input", "target", "weight", "pos_weight"
 )
 cosine_embedding_loss = _numbered(losses.cosine_embedding_loss, *_PAIR)
+ctc_loss = _numbered(losses.ctc_loss, "log_probs", "targets", *_LENGTHS, "blank", "reduction", "zero_infinity")
 hinge_embedding_loss = _numbered(losses.hinge_embedding_loss, "input", "target", "margin")
 kl_div = _numbered(losses.kl_div, "input", "target")
 margin_ranking_loss = _numbered(losses.margin_ranking_loss, *_PAIR)
