@@ -36,20 +36,31 @@ def _emitted(xp: Any, log_probs: Any, labels: Any) -> Any:
     return log_probs.reshape(log_probs.shape[0], -1)[:, places]
 
 
-def _log_sum(xp: Any, terms: Any) -> Any:
+def _log_sum(xp: Any, terms: Any, scratch: Any = None) -> Any:
     """The logarithm of the sum of exponentials along the first dimension; minus infinity for nothing but that."""
-    highest = terms.max(axis=0)
-    highest = xp.where(highest == -math.inf, 0, highest)
-    return xp.log(xp.exp(terms - highest).sum(axis=0)) + highest
+    # Not from minus infinity itself: that would make NaN.
+    highest = xp.maximum(terms.max(axis=0), np.finfo(terms.dtype).min)
+    scratch = xp.subtract(terms, highest, out=scratch)
+    total = xp.exp(scratch, out=scratch).sum(axis=0)
+    return xp.add(xp.log(total, out=total), highest, out=total)
 
 
-def _step(xp: Any, paths: Any, skips: Any) -> Any:
-    """What a path's logarithm becomes when it stays where it is, moves on by one state, or by two."""
-    terms = xp.full((3, *paths.shape), -math.inf, paths.dtype)
-    terms[0] = paths
-    terms[1, :, 1:] = paths[:, :-1]
-    terms[2, :, 2:] = xp.where(skips, paths[:, :-2], -math.inf)
-    return _log_sum(xp, terms)
+class _Walk:
+    """Steps of paths through states (N, L), of which some let the one before them be left out."""
+
+    def __init__(self, xp: Any, skips: Any, states: int, dtype: Any):
+        self._xp = xp
+        self._barrier = xp.where(skips, 0.0, -math.inf).astype(dtype)
+        self._terms = xp.full((3, len(skips), states), -math.inf, dtype)
+        self._scratch = xp.empty_like(self._terms)
+
+    def step(self, paths: Any) -> Any:
+        """What paths' logarithms become when they stay where they are, move on by one state, or by two."""
+        terms = self._terms
+        terms[0] = paths
+        terms[1, :, 1:] = paths[:, :-1]
+        self._xp.add(paths[:, :-2], self._barrier, out=terms[2, :, 2:])
+        return _log_sum(self._xp, terms, self._scratch)
 
 
 def _ctc_samples(t: Any) -> list[Any]:
@@ -88,8 +99,9 @@ def ctc_loss(xp, log_probs, targets, input_lengths, target_lengths, /, blank, ze
     if steps:
         paths[0] = -math.inf
         paths[0, :, :2] = emitted[0, :, :2]
+    walk = _Walk(xp, skips, labels.shape[1], emitted.dtype)
     for k in range(1, steps):
-        xp.add(_step(xp, paths[k - 1], skips), emitted[k], out=paths[k])
+        xp.add(walk.step(paths[k - 1]), emitted[k], out=paths[k])
     rows = xp.arange(batch)
     # A path ends with the last label or the blank after it. Before the first step there is only the empty one.
     last = xp.maximum(input_lengths - 1, 0)
@@ -132,16 +144,19 @@ def ctc_gradient(xp, input, log_probs, labels, input_lengths, target_lengths, pa
     place = xp.arange(states)
     final = (place == 2 * target_lengths[:, None]) | (place == 2 * target_lengths[:, None] - 1)
     ends = xp.where(final, 0.0, -math.inf).astype(paths.dtype)
-    hopeless = losses == math.inf
-    shares = xp.empty((batch, states, steps), paths.dtype)
+    shares = xp.empty((steps, batch, states), paths.dtype)
+    walk = _Walk(xp, skips, states, paths.dtype)
     rest = xp.full(ends.shape, -math.inf, paths.dtype)
     for k in reversed(range(steps)):
         # From a state's mirror image the way to the end is one from the beginning.
-        onwards = _step(xp, (rest + emitted[k + 1])[:, ::-1], skips)[:, ::-1] if k + 1 < steps else rest
-        rest = xp.where((input_lengths == k + 1)[:, None], ends, onwards)
-        shares[:, :, k] = xp.exp(paths[k] + rest + xp.where(hopeless, 0, losses)[:, None])
+        onwards = walk.step((rest + emitted[k + 1])[:, ::-1])[:, ::-1] if k + 1 < steps else rest
+        shares[k] = rest = xp.where((input_lengths == k + 1)[:, None], ends, onwards)
+    hopeless = losses == math.inf
+    shares += paths
+    shares += xp.where(hopeless, 0, losses)[:, None]
+    xp.exp(shares, out=shares)
     rows = (xp.arange(batch)[:, None] * classes + labels).reshape(-1)
-    posterior = raw.sum_rows(shares.reshape(batch * states, steps), rows, batch * classes)
+    posterior = raw.sum_rows(shares.transpose(1, 2, 0).reshape(batch * states, steps), rows, batch * classes)
     posterior = posterior.reshape(batch, classes, steps).transpose(2, 0, 1)
     factor = xp.where(hopeless, 0.0 if zero_infinity else math.nan, input).astype(paths.dtype)
     found = (xp.exp(wide) - posterior) * factor[:, None]
