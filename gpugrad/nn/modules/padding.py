@@ -100,6 +100,12 @@ class ReflectionPad2d(_Pad):
     _ndim, _mode = 2, "reflect"
 
 
+class ReflectionPad3d(_Pad):
+    """Padding of the last three dimensions with their mirror images, without the edges."""
+
+    _ndim, _mode = 3, "reflect"
+
+
 class ReplicationPad1d(_Pad):
     """Padding of the last dimension with its edge."""
 
@@ -112,6 +118,12 @@ class ReplicationPad2d(_Pad):
     _ndim, _mode = 2, "replicate"
 
 
+class ReplicationPad3d(_Pad):
+    """Padding of the last three dimensions with their edges."""
+
+    _ndim, _mode = 3, "replicate"
+
+
 class CircularPad1d(_Pad):
     """Padding of the last dimension with its other end."""
 
@@ -122,3 +134,9 @@ class CircularPad2d(_Pad):
     """Padding of the last two dimensions with their other ends."""
 
     _ndim, _mode = 2, "circular"
+
+
+class CircularPad3d(_Pad):
+    """Padding of the last three dimensions with their other ends."""
+
+    _ndim, _mode = 3, "circular"

@@ -88,7 +88,7 @@ class _Computed:
         place = cls.find(module, name)
         if place is None:
             raise ValueError(f"{cls.label} of '{name}' not found in {module}")
-        hook = module._hook_tables().forward_pre.pop(place)
+        hook: Any = module._hook_tables().forward_pre.pop(place)
         with no_grad():
             weight = hook.weight(module, False)
         for part in ("", *parts):
