@@ -15,6 +15,7 @@ from . import random
 from .backend import blas as _blas
 from .backend import cpu as _cpu
 from .backend import device, get_default_device, set_default_device
+from .backend import dtypes as _dtypes
 from .backend.dtypes import bool_ as bool
 from .backend.dtypes import (
     double,
@@ -37,9 +38,11 @@ from .backend.dtypes import int32 as int
 from .engine import (
     enable_grad,
     inference_mode,
+    is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
     no_grad,
+    set_anomaly_enabled,
     set_grad_enabled,
 )
 from .ops import FUNCTIONS as _FUNCTIONS
@@ -47,6 +50,7 @@ from .printing import set_printoptions
 from .tensor import Size, Tensor
 from .version import __version__
 
+detach, detach_ = Tensor.detach, Tensor.detach_
 get_num_threads = _cpu.get_num_threads
 set_num_threads = _blas.set_num_threads
 
@@ -60,7 +64,7 @@ globals().update(_FUNCTIONS)
 globals().update({name: getattr(random, name) for name in random.__all__})
 
 _MODULES = {"accelerator", "amp", "autograd", "backends", "compiler", "cuda", "data", "distributions", "func", "io"}
-_MODULES |= {"linalg", "monitor", "nn", "optim", "profiler", "special", "testing", "utils", "viz", "xpu"}
+_MODULES |= {"distributed", "linalg", "monitor", "nn", "optim", "profiler", "special", "testing", "utils", "viz", "xpu"}
 _FROM = {
     "amp": ("autocast",),
     "amp.autocast_mode": ("get_autocast_dtype", "is_autocast_enabled"),
@@ -72,16 +76,46 @@ _FROM = {
         "use_deterministic_algorithms",
     ),
     "capture": ("compile",),
+    "func": ("vmap",),
     "io": ("save", "load"),
     "nn.functional": (
-        "binary_cross_entropy_with_logits",
+        "bilinear",
+        "celu_",
+        "channel_shuffle",
         "cosine_similarity",
-        "dropout",
         "group_norm",
+        "hardshrink",
         "layer_norm",
         "pairwise_distance",
         "pixel_shuffle",
+        "pixel_unshuffle",
         "prelu",
+        "rms_norm",
+        "rrelu",
+        "rrelu_",
+        "threshold_",
+    ),
+    "nn.functional.native": (
+        "adaptive_max_pool1d",
+        "alpha_dropout",
+        "alpha_dropout_",
+        "batch_norm",
+        "binary_cross_entropy_with_logits",
+        "constant_pad_nd",
+        "cosine_embedding_loss",
+        "dropout",
+        "dropout_",
+        "embedding",
+        "feature_alpha_dropout",
+        "feature_alpha_dropout_",
+        "feature_dropout",
+        "feature_dropout_",
+        "hinge_embedding_loss",
+        "instance_norm",
+        "kl_div",
+        "margin_ranking_loss",
+        "poisson_nll_loss",
+        "triplet_margin_loss",
     ),
 }
 _LAZY = {name: module for module, names in _FROM.items() for name in names}
@@ -91,7 +125,7 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return _importlib.import_module(f".{name}", __name__)
     if name == "bfloat16":
-        value = globals()[name] = _importlib.import_module(".amp.autocast_mode", __name__).bfloat16()
+        value = globals()[name] = _dtypes.bfloat16()
         return value
     if name in _LAZY:
         value = globals()[name] = getattr(_importlib.import_module(f".{_LAZY[name]}", __name__), name)

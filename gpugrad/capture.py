@@ -260,7 +260,7 @@ class _Record:
         except Exception as error:
             for leaf, gradient in start.items():
                 leaf._grad = gradient
-            raise _explained(error) from error
+            raise explained(error) from error
         self._outputs: list[Any] = []
         self._result = _map(result, Tensor, self._output)
         self._leave_gradients(watch, start)
@@ -346,7 +346,7 @@ def _has_gradient(leaf: Any, gradient: Any) -> bool:
     return leaf._grad is gradient
 
 
-def _explained(error: Exception) -> RuntimeError:
+def explained(error: Exception) -> RuntimeError:
     """An error that says what could not be captured: the operation, and the line that called for it."""
     frames = [
         (frame, number)

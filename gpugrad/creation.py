@@ -447,6 +447,76 @@ def logspace(
         return _finish((base**exponents._data).astype(wanted), requires_grad)
 
 
+def _cosines(*weights: float) -> Callable[[np.ndarray, int], np.ndarray]:
+    """``weights[0] - weights[1] cos(t) + weights[2] cos(2 t) ...`` over one turn."""
+
+    def window(k: np.ndarray, last: int) -> np.ndarray:
+        return sum((-1) ** n * w * np.cos(2 * np.pi * n / last * k) for n, w in enumerate(weights))
+
+    return window
+
+
+def _window(
+    name: str, shape: Callable[[np.ndarray, int], np.ndarray], length: int, periodic: bool, options: dict[str, Any]
+) -> Tensor:
+    """``shape(k, last)`` for k from 0 on; periodic windows lack the last value, which the next period starts with."""
+    if isinstance(length, bool) or not hasattr(length, "__index__"):
+        raise TypeError(f"{name}(): window_length must be an int, not {type(length).__name__}")
+    if length < 0:
+        raise RuntimeError(f"{name} requires non-negative window_length, got window_length={length}")
+    unknown = set(options) - {"dtype", "device", "requires_grad", "layout", "pin_memory"}
+    if unknown:
+        raise TypeError(f"{name}() got unexpected argument(s) {', '.join(sorted(unknown))}")
+    dtype = options.get("dtype")
+    dtype = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if not dtypes.is_floating(dtype):
+        raise RuntimeError(f"{name} expects floating point dtypes, got: {dtype}")
+    count = length.__index__()
+    values = np.ones(count) if count < 2 else shape(np.arange(count), count if periodic else count - 1)
+    return tensor(values, dtype=dtype, device=options.get("device"), requires_grad=options.get("requires_grad", False))
+
+
+def hann_window(window_length: int, periodic: bool = True, **options: Any) -> Tensor:
+    """The Hann window, a raised cosine.
+
+    Args:
+        window_length: how many values.
+        periodic: for use in a row, as a spectrum needs it; else symmetric.
+        options: ``dtype`` (floating point), ``device`` and ``requires_grad`` of the tensor.
+
+    Raises:
+        TypeError: ``window_length`` is no int.
+        RuntimeError: it is negative, or the dtype is not floating point.
+    """
+    return _window("hann_window", _cosines(0.5, 0.5), window_length, periodic, options)
+
+
+def hamming_window(
+    window_length: int, periodic: bool = True, alpha: float = 0.54, beta: float = 0.46, **options: Any
+) -> Tensor:
+    """The Hamming window, ``alpha - beta cos(t)``; see ``hann_window``."""
+    return _window("hamming_window", _cosines(alpha, beta), window_length, periodic, options)
+
+
+def blackman_window(window_length: int, periodic: bool = True, **options: Any) -> Tensor:
+    """The Blackman window, of two cosines; see ``hann_window``."""
+    return _window("blackman_window", _cosines(0.42, 0.5, 0.08), window_length, periodic, options)
+
+
+def bartlett_window(window_length: int, periodic: bool = True, **options: Any) -> Tensor:
+    """The Bartlett window, a triangle; see ``hann_window``."""
+    return _window("bartlett_window", lambda k, last: 1 - np.abs(2 * k / last - 1), window_length, periodic, options)
+
+
+def kaiser_window(window_length: int, periodic: bool = True, beta: float = 12.0, **options: Any) -> Tensor:
+    """The Kaiser window, whose width ``beta`` sets; see ``hann_window``."""
+
+    def shape(k: np.ndarray, last: int) -> np.ndarray:
+        return np.i0(beta * np.sqrt(np.maximum(0, 1 - (2 * k / last - 1) ** 2))) / np.i0(beta)
+
+    return _window("kaiser_window", shape, window_length, periodic, options)
+
+
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The row and column numbers of the elements on and below a diagonal of a matrix, row by row."""
     return tensor(np.stack(np.tril_indices(row, offset, col)), dtype=dtype or dtypes.int64, device=device)
@@ -470,6 +540,21 @@ def is_floating_point(input: Tensor) -> bool:
     return input.is_floating_point()
 
 
+def is_signed(input: Tensor) -> bool:
+    """Whether the elements of a tensor can be negative."""
+    return input.is_signed()
+
+
+def is_inference(input: Tensor) -> bool:
+    """Whether a tensor was made in inference mode."""
+    return input.is_inference()
+
+
+def get_device(input: Tensor) -> int:
+    """The index of the CUDA device of a tensor, -1 on the CPU."""
+    return input.get_device()
+
+
 def is_complex(input: Tensor) -> bool:
     """Whether the elements of a tensor are complex: never, there are no complex tensors."""
     _check_tensor("is_complex", input)
@@ -480,6 +565,12 @@ def numel(input: Tensor) -> int:
     """The number of elements of a tensor."""
     _check_tensor("numel", input)
     return input.numel()
+
+
+def detach(input: Tensor) -> Tensor:
+    """The same memory as a tensor that needs no gradient."""
+    _check_tensor("detach", input)
+    return input.detach()
 
 
 def broadcast_shapes(*shapes: Any) -> Size:
@@ -591,17 +682,6 @@ class LegacyType(type):
 
 def legacy_types(device_type: str) -> dict[str, Any]:
     """The old constructors for one type of device, by name."""
-    names = {
-        "FloatTensor": dtypes.float32,
-        "DoubleTensor": dtypes.float64,
-        "HalfTensor": dtypes.float16,
-        "ByteTensor": dtypes.uint8,
-        "CharTensor": dtypes.int8,
-        "ShortTensor": dtypes.int16,
-        "IntTensor": dtypes.int32,
-        "LongTensor": dtypes.int64,
-        "BoolTensor": dtypes.bool_,
-    }
     text = "Tensors of {} on {}: ``{}([1, 2])`` from data, ``{}(2, 3)`` of a shape."
     return {
         name: LegacyType(
@@ -609,8 +689,38 @@ def legacy_types(device_type: str) -> dict[str, Any]:
             (),
             {"dtype": dtype, "device_type": device_type, "__doc__": text.format(dtype, device_type, name, name)},
         )
-        for name, dtype in names.items()
+        for name, dtype in dtypes.BY_CONSTRUCTOR.items()
     }
+
+
+def _old_type(t: Any) -> Any:
+    """An old constructor from itself or its name; None for anything else."""
+    if isinstance(t, str):
+        return legacy_types("cuda" if ".cuda." in t else "cpu").get(t.rpartition(".")[2])
+    return t if isinstance(t, LegacyType) else None
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The tensor in another dtype; without one, the name of its type.
+
+    Args:
+        dtype: a dtype, or an old constructor such as ``cuda.FloatTensor`` or its name, which also say the device.
+        non_blocking: let the copy to a device run beside what follows.
+
+    Raises:
+        ValueError: there is no constructor of that name.
+        TypeError: there is no such dtype.
+    """
+    if dtype is None:
+        names = {found: name for name, found in dtypes.BY_CONSTRUCTOR.items()}
+        return f"gpugrad.{'cuda.' * self.is_cuda}{names.get(self.dtype, 'BFloat16Tensor')}"
+    old = _old_type(dtype)
+    if old is None:
+        if isinstance(dtype, str) and "." in dtype:
+            raise ValueError(f"invalid type: {dtype!r}; expected a name such as 'torch.FloatTensor', or a dtype")
+        return self.to(dtypes.as_dtype(dtype))
+    where = self.device if self.device.type == old.device_type else old.device_type
+    return self.to(where, old.dtype, non_blocking)
 
 
 def set_default_tensor_type(t: Any) -> None:
@@ -625,10 +735,7 @@ def set_default_tensor_type(t: Any) -> None:
         TypeError: it is neither.
         RuntimeError: the device cannot be used.
     """
-    if isinstance(t, str):
-        found = legacy_types("cuda" if ".cuda." in t else "cpu").get(t.rpartition(".")[2])
-    else:
-        found = t if isinstance(t, LegacyType) else None
+    found = _old_type(t)
     if found is None:
         raise TypeError(f"invalid type object: {t!r}; expected a constructor such as DoubleTensor, or its name")
     dtypes.set_default_dtype(found.dtype)
@@ -645,6 +752,7 @@ for _name, _method in {
     "new_full": _new_full,
     "new_tensor": _new_tensor,
     "new": _new,
+    "type": _type,
 }.items():
     METHODS[_name] = _method
     setattr(Tensor, _name, _method)
@@ -653,8 +761,11 @@ __all__ = [
     "arange",
     "as_tensor",
     "asarray",
+    "bartlett_window",
+    "blackman_window",
     "broadcast_shapes",
     "can_cast",
+    "detach",
     "empty",
     "empty_like",
     "eye",
@@ -663,10 +774,16 @@ __all__ = [
     "from_numpy",
     "full",
     "full_like",
+    "get_device",
+    "hamming_window",
+    "hann_window",
     "iinfo",
     "is_complex",
     "is_floating_point",
+    "is_inference",
+    "is_signed",
     "is_tensor",
+    "kaiser_window",
     "linspace",
     "logspace",
     "numel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 from . import backend
 from .backend import cuda as _cuda
 from .backend.cuda import OutOfMemoryError
-from .backend.streams import Event, Stream, cuda_index, current_stream, default_stream, is_capturing
+from .backend.graph import Recording
+from .backend.streams import Event, Stream, cuda_index, current_stream, default_stream, is_capturing, set_stream
 from .creation import legacy_types
+from .tensor import Tensor
 
 __all__ = [
+    "CUDAGraph",
     "DeviceProperties",
     "Event",
     "OutOfMemoryError",
     "Stream",
+    "StreamContext",
     "current_device",
     "current_stream",
     "default_stream",
@@ -27,7 +32,11 @@ __all__ = [
     "get_device_capability",
     "get_device_name",
     "get_device_properties",
+    "get_rng_state",
+    "get_rng_state_all",
+    "graph",
     "init",
+    "initial_seed",
     "is_available",
     "is_bf16_supported",
     "is_current_stream_capturing",
@@ -35,14 +44,21 @@ __all__ = [
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",
+    "max_memory_reserved",
     "mem_get_info",
     "memory_allocated",
     "memory_reserved",
+    "memory_stats",
     "memory_summary",
     "reset_max_memory_allocated",
     "reset_peak_memory_stats",
+    "seed",
+    "seed_all",
     "set_device",
     "set_per_process_memory_fraction",
+    "set_rng_state",
+    "set_rng_state_all",
+    "set_stream",
     "stream",
     "synchronize",
 ]
@@ -106,9 +122,24 @@ def device_of(obj: Any) -> AbstractContextManager[Any]:
     return device(obj.device.index if obj.device.type == "cuda" else None)
 
 
-def stream(stream: Stream | None) -> AbstractContextManager[Any]:
+class StreamContext:
     """A block in which new work goes to a stream; None leaves the stream as it is."""
-    return nullcontext() if stream is None else stream
+
+    def __init__(self, stream: Stream | None):
+        self.stream = stream
+
+    def __enter__(self) -> None:
+        if self.stream is not None:
+            self.stream.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        if self.stream is not None:
+            self.stream.__exit__(*exc)
+
+
+def stream(stream: Stream | None) -> StreamContext:
+    """A block in which new work goes to a stream; None leaves the stream as it is."""
+    return StreamContext(stream)
 
 
 def synchronize(device: Any = None) -> None:
@@ -236,6 +267,32 @@ def memory_reserved(device: Any = None) -> int:
         return _cuda.memory_held()
 
 
+def max_memory_reserved(device: Any = None) -> int:
+    """The most bytes of device memory that were seen held, in use or kept for reuse; 0 where CUDA cannot be used.
+
+    Counted as ``max_memory_allocated``; looked at whenever that rises, and before memory is given back.
+    """
+    if not is_available():
+        return 0
+    with _on(device):
+        return _cuda.memory_held_peak()
+
+
+def memory_stats(device: Any = None) -> dict[str, int]:
+    """Bytes that are allocated and reserved, now and at most, by PyTorch's names; empty where CUDA cannot be used."""
+    if not is_available():
+        return {}
+    found = {
+        "allocated": (memory_allocated(device), max_memory_allocated(device)),
+        "reserved": (memory_reserved(device), max_memory_reserved(device)),
+    }
+    return {
+        f"{what}_bytes.all.{when}": size
+        for what, sizes in found.items()
+        for when, size in zip(("current", "peak"), sizes, strict=True)
+    }
+
+
 def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
     """A table for people: the device memory that tensors occupy and occupied at most, that is held, and that is free.
 
@@ -295,5 +352,155 @@ def manual_seed(seed: int) -> None:
 
 
 manual_seed_all = manual_seed
+
+
+def seed() -> None:
+    """Seed the generator, which is the same for every device, with a number of the system's."""
+    from . import random
+
+    random.seed()
+
+
+seed_all = seed
+
+
+def initial_seed() -> int:
+    """The number that the generator, which is the same for every device, was seeded with."""
+    from . import random
+
+    return random.initial_seed()
+
+
+def get_rng_state(device: Any = "cuda") -> Tensor:
+    """The state of the generator, which is the same for every device, as bytes."""
+    from . import random
+
+    return random.get_rng_state()
+
+
+def get_rng_state_all() -> list[Tensor]:
+    """The state of the generator, once for each device."""
+    return [get_rng_state() for _ in range(device_count())]
+
+
+def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
+    """Set the state of the generator, which is the same for every device.
+
+    Raises:
+        RuntimeError, TypeError: it is no state.
+    """
+    from . import random
+
+    random.set_rng_state(new_state)
+
+
+def set_rng_state_all(new_states: Iterable[Tensor]) -> None:
+    """Set the state of the generator to the last of those given, which ``get_rng_state_all`` makes all the same."""
+    for state in new_states:
+        set_rng_state(state)
+
+
+# Graphs.
+
+
+class CUDAGraph:
+    """Work that is recorded once and run many times, always on the same memory; :func:`gpugrad.compile` does more.
+
+    Args:
+        keep_graph: accepted.
+    """
+
+    def __init__(self, keep_graph: bool = False):
+        self._recording: Recording | None = None
+        self._block: AbstractContextManager[Any] | None = None
+
+    def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
+        """Record from here on, what runs on the current device.
+
+        Args:
+            pool, capture_error_mode: accepted; each graph has memory of its own.
+
+        Raises:
+            RuntimeError: there is a graph already, or CUDA cannot be used.
+        """
+        if self._recording is not None:
+            raise RuntimeError("This CUDAGraph instance already owns a captured graph: reset() it, or make another")
+        self._recording = Recording(backend.resolve(current_device()))
+        self._block = self._recording.block()
+        self._block.__enter__()
+
+    def capture_end(self) -> None:
+        """Record no more.
+
+        Raises:
+            RuntimeError: nothing is being recorded.
+        """
+        self._end(None, None, None)
+
+    def _end(self, *exc: Any) -> None:
+        if self._block is None:
+            raise RuntimeError("CUDAGraph.capture_end() was called without capture_begin()")
+        block, self._block = self._block, None
+        if exc[0] is not None:
+            self._recording = None
+        block.__exit__(*exc)
+
+    def replay(self) -> None:
+        """Run what was recorded, on the current stream.
+
+        Raises:
+            RuntimeError: nothing was recorded, or what the record takes for granted of an optimizer has changed.
+        """
+        if self._recording is None or self._block is not None:
+            raise RuntimeError("Called CUDAGraph.replay without a preceding successful capture.")
+        if not self._recording.is_valid():
+            raise RuntimeError(
+                "CUDAGraph.replay: the options or the state of what was captured, such as an optimizer's, changed; "
+                "capture it anew"
+            )
+        with backend.on(self._recording.device):
+            self._recording.run()
+        for note in self._recording.after:
+            note()
+
+    def reset(self) -> None:
+        """Forget what was recorded."""
+        self._recording = None
+
+    def pool(self) -> tuple[int, int]:
+        """What stands for the graph's memory where PyTorch shares that."""
+        return (0, id(self))
+
+
+class graph:
+    """A block that is recorded into a :class:`CUDAGraph`.
+
+    Args:
+        pool, stream, capture_error_mode: accepted; recording has a stream and memory of its own.
+    """
+
+    def __init__(
+        self,
+        cuda_graph: CUDAGraph,
+        pool: Any = None,
+        stream: Stream | None = None,
+        capture_error_mode: str = "global",
+    ):
+        self.cuda_graph = cuda_graph
+
+    def __enter__(self) -> None:
+        synchronize()
+        self.cuda_graph.capture_begin()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        from .capture import explained
+
+        if error is None:
+            self.cuda_graph.capture_end()
+            return
+        self.cuda_graph._end(kind, error, trace)
+        if isinstance(error, Exception):
+            raise explained(error) from error
+
 
 from .amp import cuda as amp  # noqa: E402, F401  # at the end: it needs what stands above

@@ -194,6 +194,16 @@ class detect_anomaly(_Mode):
         self._settings = {"anomaly": True, "watch": Node.remember_call}
 
 
+def set_anomaly_enabled(mode: bool) -> None:
+    """What ``set_detect_anomaly`` does when called."""
+    set_detect_anomaly(mode)
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether a backward looks for NaN, inside of ``detect_anomaly`` or after ``set_detect_anomaly(True)``."""
+    return modes.anomaly
+
+
 def is_grad_enabled() -> bool:
     """Whether ops are being recorded in this thread."""
     return modes.grad
@@ -534,6 +544,10 @@ def _run(
             continue
         if node.hooks is not None or node.retained is not None or wanted:
             gradient = _watch(node, gradient, taped, wanted, found)
+            if needed is not None and needed.isdisjoint(node.parents):
+                # The walk ends here, and the graph behind may yet be used.
+                gradient = None
+                continue
         inputs: Sequence[Any]
         if gradient is None:
             inputs = (None,) * len(node.parents)

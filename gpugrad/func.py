@@ -2,7 +2,7 @@
 
 What is differentiated by may be a tensor, or tensors in tuples, lists and dicts.  The
 transforms nest, and what they return has a gradient where it depends on tensors
-outside that need one.  There is no ``vmap``: call with a batch.
+outside that need one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,24 @@ from typing import Any
 
 from .autograd.functional import gradients, rows
 from .backend import module_of
+from .backend import random as streams
 from .engine import Node, enable_grad, modes
 from .nn.modules.module import Module
-from .ops import core
+from .ops import FUNCTIONS, core
 from .tensor import Tensor
 
-__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp"]
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "stack_module_state",
+    "vjp",
+    "vmap",
+]
 
 
 # Tensors in nested tuples, lists and dicts.
@@ -302,6 +314,188 @@ def jacfwd(
 def hessian(func: Callable[..., Any], argnums: Any = 0) -> Callable[..., Any]:
     """A function that returns the Hessian of ``func``: the Jacobian of its Jacobian; see ``jacrev``."""
     return jacrev(jacrev(func, argnums), argnums)
+
+
+# Calls for each slice.
+
+
+def _dims_of(tree: Any, dims: Any, error: Exception) -> list[Any]:
+    """The dimension for each leaf of a tree, where ``dims`` is one for all, or a tree of its form or coarser."""
+    if dims is None or isinstance(dims, int):
+        found: list[Any] = []
+        _map(lambda _: found.append(dims), tree)
+        return found
+    if isinstance(tree, Mapping) and isinstance(dims, Mapping) and list(tree) == list(dims):
+        return [dim for key, value in tree.items() for dim in _dims_of(value, dims[key], error)]
+    if isinstance(tree, tuple | list) and type(dims) is type(tree) and len(dims) == len(tree):
+        return [dim for value, each in zip(tree, dims, strict=True) for dim in _dims_of(value, each, error)]
+    raise error
+
+
+def _flat(tree: Any) -> list[Any]:
+    found: list[Any] = []
+    _map(found.append, tree)
+    return found
+
+
+def _sliced(values: list[Any], dims: list[Any], who: str) -> tuple[int, list[Any]]:
+    """How many slices there are, and for each value the slices, or None where it is not to be cut."""
+    unbind, sizes = FUNCTIONS["unbind"], []
+    cut: list[Any] = []
+    for value, dim in zip(values, dims, strict=True):
+        if dim is None:
+            continue
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{who}: Got in_dim={dim} for an input but the input is of type {type(value)}. "
+                "We cannot vmap over non-Tensor arguments, please use None as the respective in_dim"
+            )
+        if not -value.ndim <= dim < value.ndim:
+            raise ValueError(
+                f"{who}: Got in_dim={dim} for some input, but that input is a Tensor of dimensionality {value.ndim} "
+                f"so expected in_dim to satisfy -{value.ndim} <= in_dim < {value.ndim}."
+            )
+        sizes.append(value.shape[dim])
+    if not sizes:
+        raise ValueError(f"{who}: at least one input must be mapped, but in_dims is None for all")
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"{who}: Expected all tensors to have the same size in the mapped dimension, got sizes {sizes} "
+            "for the mapped dimension"
+        )
+    for value, dim in zip(values, dims, strict=True):
+        if dim is None:
+            cut.append(None)
+        elif sizes[0]:
+            cut.append(unbind(value, dim))
+        else:
+            shape = list(value.shape)
+            del shape[dim]
+            cut.append([value.new_zeros(shape)])
+    return sizes[0], cut
+
+
+def _refuse_draws(generator: Any) -> None:
+    raise RuntimeError(
+        "vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' "
+        "randomness flags on vmap or perform the randomness operation out of vmap"
+    )
+
+
+def _joined(results: list[Any], dim: int | None, count: int, who: str) -> Any:
+    """What the calls returned in one place, in one tensor."""
+    first = results[0]
+    if dim is None:
+        same = all(
+            each is first or (isinstance(first, Tensor) and first.shape == each.shape and bool((first == each).all()))
+            for each in results[1:]
+        )
+        if not (same or (not isinstance(first, Tensor) and all(each == first for each in results))):
+            raise ValueError(f"{who}: what differs between the slices cannot be returned when out_dim is None")
+        return first
+    if not all(isinstance(each, Tensor) for each in results):
+        raise ValueError(
+            f"{who}: the function must only return Tensors, got type {type(first)}. "
+            "Did you mean to set out_dims= to None for output?"
+        )
+    joined = FUNCTIONS["stack"](results, dim)
+    return joined if count else joined.narrow(dim, 0, 0)
+
+
+def vmap(
+    func: Callable[..., Any],
+    in_dims: Any = 0,
+    out_dims: Any = 0,
+    randomness: str = "error",
+    *,
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:
+    """A function that maps ``func`` over a dimension of its arguments.
+
+    ``func`` is called once for each slice and the results are stacked: no faster than a loop, but it works for every
+    function, with control flow that depends on values too. What ``func`` changes outside of it, it changes at each
+    call.
+
+    Args:
+        in_dims: which dimension of each positional argument to map over, None for those to pass on as they are; one
+            for all of them, or a tuple, whose elements may be nested as the arguments are. Keyword arguments are
+            passed on as they are.
+        out_dims: where the dimension is in the results; None for results that are the same for each slice.
+        randomness: "error" refuses random draws; with "same" each call draws the same, with "different" its own.
+        chunk_size: accepted; slices are computed one by one.
+
+    Raises:
+        ValueError: ``chunk_size`` is not positive or, by the function returned, dimensions do not fit the arguments or
+            the results, sizes differ, or ``func`` returns no tensors.
+        RuntimeError: ``randomness`` is none of the three, or ``func`` draws where that is refused.
+    """
+    if randomness not in ("error", "different", "same"):
+        raise RuntimeError(f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}")
+    if chunk_size is not None and chunk_size <= 0:
+        raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
+    who = f"vmap({getattr(func, '__name__', type(func).__name__)}, in_dims={in_dims}, out_dims={out_dims})"
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if not isinstance(in_dims, int | tuple):
+            raise ValueError(
+                f"{who}: expected `in_dims` to be int or a (potentially nested) tuple matching the structure of "
+                f"inputs, got: {type(in_dims)}."
+            )
+        if not args:
+            raise ValueError(f"{who}: got no inputs; keyword arguments are not mapped over")
+        unlike = ValueError(f"{who}: in_dims is not compatible with the structure of `inputs`")
+        values = _flat(args)
+        count, cut = _sliced(values, _dims_of(args, in_dims, unlike), who)
+        started: dict[Any, int] = {}
+
+        def note(generator: Any) -> None:
+            started.setdefault(generator, generator._offset)
+
+        results = []
+        for k in range(max(count, 1)):
+            for generator, offset in started.items():
+                generator._offset = offset
+            these = [value if parts is None else parts[k] for value, parts in zip(values, cut, strict=True)]
+            if randomness == "different":
+                results.append(func(*_like(args, these), **kwargs))
+                continue
+            with streams.observed(_refuse_draws if randomness == "error" else note):
+                results.append(func(*_like(args, these), **kwargs))
+        flat = [_flat(result) for result in results]
+        misfit = ValueError(f"{who}: out_dims is not compatible with the structure of `outputs`")
+        dims = _dims_of(results[0], out_dims, misfit)
+        if any(len(each) != len(dims) for each in flat):
+            raise ValueError(f"{who}: the function returned results of different forms")
+        return _like(
+            results[0],
+            [_joined(list(each), dim, count, who) for each, dim in zip(zip(*flat, strict=True), dims, strict=True)],
+        )
+
+    return wrapper
+
+
+def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters and the buffers of modules of one kind, stacked along a new first dimension; by name.
+
+    With ``vmap`` of a ``functional_call`` they are run together.
+
+    Raises:
+        RuntimeError: there is no module, or they differ in type or mode.
+    """
+    if not models:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if any(type(model) is not type(models[0]) for model in models):
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+    if any(model.training != models[0].training for model in models):
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+    stack = FUNCTIONS["stack"]
+
+    def stacked(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        found = {name: stack([each[name].detach() for each in parts]) for name in parts[0]}
+        return {name: t.requires_grad_(parts[0][name].requires_grad) for name, t in found.items()}
+
+    params = stacked([dict(model.named_parameters()) for model in models])
+    return params, stacked([dict(model.named_buffers()) for model in models])
 
 
 def functional_call(

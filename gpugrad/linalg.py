@@ -3,8 +3,10 @@
 from .ops import FUNCTIONS as _FUNCTIONS
 from .ops.linalg import (
     LinAlgError,
+    cholesky_ex,
     cond,
     eigvalsh,
+    inv_ex,
     lstsq,
     matrix_exp,
     matrix_norm,
@@ -14,6 +16,7 @@ from .ops.linalg import (
     norm,
     solve_triangular,
     svdvals,
+    vander,
     vecdot,
     vector_norm,
 )
@@ -34,6 +37,7 @@ matmul = _FUNCTIONS["matmul"]
 __all__ = [
     "LinAlgError",
     "cholesky",
+    "cholesky_ex",
     "cond",
     "cross",
     "det",
@@ -41,6 +45,7 @@ __all__ = [
     "eigh",
     "eigvalsh",
     "inv",
+    "inv_ex",
     "lstsq",
     "matmul",
     "matrix_exp",
@@ -56,6 +61,7 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "vander",
     "vecdot",
     "vector_norm",
 ]

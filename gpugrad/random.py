@@ -498,6 +498,68 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
         return Tensor._wrap(xp.where(chance > 0.5, n - successes, successes).astype(count.dtype))
 
 
+# Rounds in each of which at least 95 in 100 draws are accepted: after all, one in 10**20 is left over.
+_GAMMA_ROUNDS = 16
+
+
+def _gamma_logarithms(a: Any, where: Any, generator: Generator | None) -> Any:
+    """Logarithms of gamma draws, float64.
+
+    Marsaglia and Tsang, "A simple method for generating gamma variables", 2000: for ``a < 1`` a draw for ``a + 1``
+    times ``U ** (1 / a)``. Each round has its own place in the stream, so that what is drawn next does not depend on
+    how many there were.
+    """
+    xp = module_of(a)
+    blocks = -(-a.size // 4)
+    seed, offset, place = streams.reserve(blocks * (2 * _GAMMA_ROUNDS + 1), generator)
+
+    def drawn(draw: Callable[..., Any], size: int, k: int) -> Any:
+        return draw((size,), 0.0, 1.0, np.float64, where, streams.at(seed, offset + k * blocks, place))
+
+    def proposed(d: Any, x: Any, u: Any) -> tuple[Any, Any]:
+        cube = 1 + x / xp.sqrt(9 * d)
+        cube *= cube * cube
+        log_cube = xp.log(xp.maximum(cube, 1e-300))
+        return xp.log(d) + log_cube, (cube <= 0) | (xp.log(1 - u) >= x * x / 2 + d * (1 - cube + log_cube))
+
+    shift = xp.where(a < 1, a + 1, a).reshape(-1) - 1 / 3
+    n, found = shift.size, xp.empty_like(shift)
+    left = xp.arange(n) if place is None else xp.ones(n, np.bool_)
+    for k in range(1, 2 * _GAMMA_ROUNDS, 2):
+        if place is None:
+            if not left.size:
+                break
+            x, u = drawn(streams.normal, left.size, k), drawn(streams.uniform, left.size, k + 1)
+            found[left], rejected = proposed(shift[left], x, u)
+            left = left[rejected]
+        else:
+            # While work is being captured the host cannot look how many are left; they get the same draws.
+            turn = xp.cumsum(left) - 1
+            x, u = drawn(streams.normal, n, k)[turn], drawn(streams.uniform, n, k + 1)[turn]
+            logs, rejected = proposed(shift, x, u)
+            found = xp.where(left, logs, found)
+            left &= rejected
+    found = found.reshape(a.shape)
+    if place is not None or bool((a < 1).any()):
+        found += xp.where(a < 1, xp.log(1 - drawn(streams.uniform, n, 0)).reshape(a.shape) / a, 0)
+    return found
+
+
+def log_standard_gamma(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """The logarithms of draws from the gamma distributions of these shape parameters and rate 1, in float64.
+
+    Gradients flow to ``input``, by implicit reparameterisation.
+
+    Raises:
+        NotImplementedError: ``input`` is not floating point.
+    """
+    if not input.is_floating_point():
+        raise NotImplementedError(f"gamma draws need a floating-point shape parameter, but got {input.dtype}")
+    with on(input.device), quiet():
+        draws = _gamma_logarithms(lazy.settled(input._data).astype(np.float64), input.device, generator)
+    return REGISTRY["gamma_path"](input, Tensor._wrap(draws))
+
+
 def _fill(name: str, target: Tensor, array: Any) -> Tensor:
     """Write draws into a tensor; its gradient no longer flows to what it was computed from."""
     if modes.grad and target._needs_grad:

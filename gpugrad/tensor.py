@@ -7,6 +7,7 @@ on the class at the end of this file; what stands here is what a tensor is.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,10 @@ class Tensor:
     def is_signed(self) -> bool:
         """Whether the elements can be negative."""
         return self._data.dtype.kind not in "bu"
+
+    def is_inference(self) -> bool:
+        """Whether the tensor was made in inference mode: it is never part of a graph."""
+        return self._inference
 
     def get_device(self) -> int:
         """The CUDA device's index, -1 on the CPU."""
@@ -530,7 +535,7 @@ class Tensor:
         if non_blocking and dtype is not None and dtype != self.dtype and self.is_cuda:
             result = core.REGISTRY["to_dtype"](result, dtype)  # on the host it might not have arrived yet
         if where is not None and backend.resolve(where) != self.device:
-            result = core.REGISTRY["to_device"](result, backend.resolve(where), non_blocking)
+            result = core.REGISTRY["to_device"](result, backend.resolve(where), non_blocking, result.device)
         if dtype is not None and dtype != result.dtype:
             result = core.REGISTRY["to_dtype"](result, dtype)
         return core.REGISTRY["clone"](self) if copy and result is self else result
@@ -542,10 +547,6 @@ class Tensor:
     def cuda(self, device: Any = None, non_blocking: bool = False) -> Tensor:
         """The tensor on a CUDA device; see :meth:`to`."""
         return self.to("cuda" if device is None else backend.resolve(device), non_blocking=non_blocking)
-
-    def type(self, dtype: Any = None) -> Any:
-        """The tensor in another dtype; without one, the name of its type."""
-        return f"gpugrad.{self.dtype.name}" if dtype is None else self.to(dtypes.as_dtype(dtype))
 
     def type_as(self, other: Tensor) -> Tensor:
         """The tensor in the dtype and on the device of another."""
@@ -620,7 +621,7 @@ def _nested(data: Any) -> Any:
     """Nested sequences with the tensors in them turned into arrays."""
     if isinstance(data, Tensor):
         return backend.to_numpy(data._data)
-    if isinstance(data, list | tuple):
+    if isinstance(data, list | tuple | deque):
         return [_nested(item) for item in data]
     return data
 

@@ -18,6 +18,14 @@ struct Wide<double> {
 template <class T>
 using wide = typename Wide<T>::type;
 
+// Tells the host of a number that lies outside of what there is: `site` stands for who was given it, `limit` is what it
+// must stay below. `fault` is in the host's memory. The first one stays until the host has read it.
+__device__ __forceinline__ void report(u64* fault, i64 site, i64 wrong, i64 limit) {
+    if (!fault || atomicCAS(fault, 0ull, (u64)site)) return;
+    fault[1] = (u64)wrong;
+    fault[2] = (u64)limit;
+}
+
 // N neighbours, read or written by one access of up to 16 bytes.
 template <class T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {

@@ -8,17 +8,30 @@
 
 constexpr int TILE = 2048, WARPS = 8, EACH = TILE / WARPS;
 
+// Reports what is neither in [low, limit) nor `ignored`.
+template <class I>
+__global__ void __launch_bounds__(256)
+    check_range(const I* __restrict__ index, i64 size, i64 low, i64 limit, i64 ignored, u64* fault, i64 site) {
+    const i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
+    if (at >= size) return;
+    const i64 found = index[at];
+    if ((found < low || found >= limit) && found != ignored) report(fault, site, found, limit);
+}
+
 // One dimension's part of places that are counted through several: places * length + part. Negative parts count
 // from the end; what is out of range makes the place one that there is not, however negative places are taken.
 template <class I>
 __global__ void __launch_bounds__(256)
-    ravel_index(const I* __restrict__ part, i64 size, i64 length, i64* __restrict__ places, bool first) {
+    ravel_index(const I* __restrict__ part, i64 size, i64 length, i64* __restrict__ places, bool first, u64* fault,
+                i64 site) {
     const i64 at = (i64)blockIdx.x * 256 + threadIdx.x;
     if (at >= size) return;
     i64 place = part[at];
     if (place < 0) place += length;
     const i64 before = first ? 0 : places[at];
-    places[at] = before < 0 || place < 0 || place >= length ? -((i64)1 << 62) : before * length + place;
+    const bool inside = place >= 0 && place < length;
+    if (!inside) report(fault, site, part[at], length);
+    places[at] = before < 0 || !inside ? -((i64)1 << 62) : before * length + place;
 }
 
 // Places as unsigned keys: negative ones count from the end, and what is out of range comes after all others.
@@ -268,11 +281,12 @@ __global__ void __launch_bounds__(256)
     else finish<V, How>(out + key * (i64)columns + at % packs * V, found);
 }
 
-// Rows picked by number in each of several arrays of `count` rows, a pack for each thread; NaN where there is no
-// such row. X counts the threads.
+// Rows picked by number in each of several arrays of `count` rows, a pack for each thread; NaN, and a report, where
+// there is no such row. X counts the threads.
 template <class T, class I, class X, int V>
 __global__ void __launch_bounds__(256) take_rows(const T* __restrict__ rows, const I* __restrict__ places,
-                                                 T* __restrict__ out, i64 total, i64 size, i64 count, u32 columns) {
+                                                 T* __restrict__ out, i64 total, i64 size, i64 count, u32 columns,
+                                                 u64* fault, i64 site) {
     const X packs = columns / V, at = (X)blockIdx.x * 256 + threadIdx.x, row = at / packs;
     if (at >= (X)total) return;
     const i64 column = (i64)(at % packs) * V, place = places[row % (X)size], array = row / (X)size;
@@ -280,6 +294,7 @@ __global__ void __launch_bounds__(256) take_rows(const T* __restrict__ rows, con
     if (place >= 0 && place < count) {
         made = load<V>(rows + (array * count + place) * columns + column);
     } else {
+        report(fault, site, place, count);
 #pragma unroll
         for (int i = 0; i < V; ++i) made.value[i] = (T)__int_as_float(0x7fffffff);
     }

@@ -12,7 +12,7 @@ struct Numbers {
     double root;       // 1 over the root of Adam's second bias correction; for RAdam not 0 if the step adapts
     double shrink;     // what decoupled weight decay multiplies the parameters by
     double decay;      // of SGD's momentum buffer, which the first gradient fills as it is,
-    double share;      // and the share of the gradient that is added to it
+    double share;      // and the share of the gradient that is added to it; for NAdam and ASGD see below
     double gradient;   // what gradients are multiplied by: unscaled, clipped, negated to maximise
     double skip;       // not 0: a gradient is infinite or NaN, and the step is left out
 };
@@ -83,6 +83,10 @@ constexpr int IN_FLIGHT = sizeof(T) == 8 ? 1 : 2;
 // Blocks that find room on a multiprocessor: one less where all that can be kept is, and not in float32.
 template <class T, bool... KEPT>
 constexpr int RESIDENT = (KEPT && ...) && sizeof(T) != 4 ? 3 : 4;
+
+// One less where only double precision does not find room for what it keeps.
+template <class T>
+constexpr int ROOMY = sizeof(T) == 8 ? 3 : 4;
 
 template <class T>
 using Number = const wide<T>;
@@ -212,8 +216,16 @@ __global__ void __launch_bounds__(256, RESIDENT<T, AMSGRAD>)
     });
 }
 
-// A step of an optimizer with S buffers: rule(g, s) changes an element's state s[0], ..., s[S - 1] and says what is
-// taken off its parameter.
+struct Larger {
+    // NaN if either is.
+    template <class A>
+    __device__ A operator()(A a, A b) const {
+        return a > b || a != a ? a : b;
+    }
+};
+
+// A step of an optimizer with S buffers: rule(g, p, s) changes an element's state s[0], ..., s[S - 1] and says what its
+// parameter p becomes.
 template <int V, int S, class T, class Rule>
 __device__ __forceinline__ void step(const Parts& parts, i64 each, T* __restrict__ params, T* const (&buffers)[S],
                                      const Numbers* __restrict__ numbers, wide<T> weight_decay, Rule rule) {
@@ -234,7 +246,7 @@ __device__ __forceinline__ void step(const Parts& parts, i64 each, T* __restrict
 #pragma unroll
             for (int k = 0; k < S; ++k) s[k] = (A)state[k].value[i];
             const A value = (A)p.value[i] * shrink;
-            p.value[i] = (T)(value - rule(effective(g.value[i], value, factor, weight_decay), s));
+            p.value[i] = (T)rule(effective(g.value[i], value, factor, weight_decay), value, s);
 #pragma unroll
             for (int k = 0; k < S; ++k) state[k].value[i] = (T)s[k];
         }
@@ -251,9 +263,9 @@ __global__ void __launch_bounds__(256, 4)
     typedef wide<T> A;
     const A lr = numbers->lr, eps = eps_;
     T* const buffers[] = {sums};
-    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
         s[0] += g * g;
-        return lr * quotient(g, root(s[0]) + eps);
+        return p - lr * quotient(g, root(s[0]) + eps);
     });
 }
 
@@ -265,11 +277,11 @@ __global__ void __launch_bounds__(256, 4)
     typedef wide<T> A;
     const A lr = numbers->lr, rho = rho_, rest = 1 - rho_, eps = eps_;
     T* const buffers[] = {squares, deltas};
-    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
         s[0] = rho * s[0] + rest * g * g;
         const A delta = quotient(root(s[1] + eps), root(s[0] + eps)) * g;
         s[1] = rho * s[1] + rest * delta * delta;
-        return lr * delta;
+        return p - lr * delta;
     });
 }
 
@@ -282,20 +294,100 @@ __global__ void __launch_bounds__(256, 4)
     const A step_size = numbers->size, new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2, eps = eps_;
     const bool adapts = numbers->root != 0;
     T* const buffers[] = {firsts, seconds};
-    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A* s) {
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
         s[0] += new1 * (g - s[0]);
         s[1] = old2 * s[1] + new2 * g * g;
-        return step_size * (adapts ? quotient(s[0], root(s[1]) + eps) : s[0]);
+        return p - step_size * (adapts ? quotient(s[0], root(s[1]) + eps) : s[0]);
     });
 }
 
-struct Larger {
-    // NaN if either is.
-    template <class A>
-    __device__ A operator()(A a, A b) const {
-        return a > b || a != a ? a : b;
-    }
-};
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    adamax(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
+           T* __restrict__ largest, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_,
+           double weight_decay) {
+    typedef wide<T> A;
+    const A step_size = numbers->size, new1 = 1 - beta1, old2 = beta2, eps = eps_;
+    T* const buffers[] = {firsts, largest};
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
+        s[0] += new1 * (g - s[0]);
+        s[1] = Larger()(old2 * s[1], (g < 0 ? -g : g) + eps);
+        return p - step_size * quotient(s[0], s[1]);
+    });
+}
+
+// After `prepare`, for NAdam: what the first moment (size) and the gradient (share) are multiplied by. `product` is that
+// of all steps' momenta.
+template <class S>
+__global__ void nadam_numbers(Numbers* numbers, const double* step, S* product, double beta1, double momentum_decay) {
+    if (numbers->skip) return;
+    const double now = beta1 * (1 - 0.5 * pow(0.96, *step * momentum_decay));
+    const double next = beta1 * (1 - 0.5 * pow(0.96, (*step + 1) * momentum_decay));
+    *product = *product * (S)now;
+    const double so_far = *product;
+    numbers->share = numbers->lr * (1 - now) / (1 - so_far);
+    numbers->size = numbers->lr * next / (1 - so_far * next);
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(256, ROOMY<T>)
+    nadam(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ firsts,
+          T* __restrict__ seconds, const Numbers* __restrict__ numbers, double beta1, double beta2, double eps_,
+          double weight_decay) {
+    typedef wide<T> A;
+    // The second moment's correction is put into the other factors: one number less to keep in registers.
+    const double corrected = 1 / numbers->root;
+    const A size = numbers->size * corrected, share = numbers->share * corrected, eps = eps_ * corrected;
+    const A new1 = 1 - beta1, old2 = beta2, new2 = 1 - beta2;
+    T* const buffers[] = {firsts, seconds};
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
+        s[0] += new1 * (g - s[0]);
+        s[1] = old2 * s[1] + new2 * g * g;
+        return p - quotient(share * g + size * s[0], root(s[1]) + eps);
+    });
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    rprop(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ befores,
+          T* __restrict__ sizes, const Numbers* __restrict__ numbers, double minus_, double plus_, double least_,
+          double most_) {
+    typedef wide<T> A;
+    const A minus = minus_, plus = plus_, least = least_, most = most_;
+    T* const buffers[] = {befores, sizes};
+    step<V>(parts, each, params, buffers, numbers, 0, [=](A g, A p, A* s) {
+        const A turn = g * s[0], size = s[1] * (turn > 0 ? plus : turn < 0 ? minus : turn == 0 ? 1 : turn);
+        s[0] = turn < 0 ? 0 : g;
+        s[1] = size < least ? least : size > most ? most : size;
+        return s[0] > 0 ? p - s[1] : s[0] < 0 ? p + s[1] : p - s[0] * s[1];
+    });
+}
+
+// After `prepare`, for ASGD: the rate of this step (lr) and the share of its result in the average, and those of the next.
+template <class S>
+__global__ void asgd_numbers(Numbers* numbers, const double* step, S* eta, S* mu, double lambd, double alpha,
+                             double t0) {
+    if (numbers->skip) return;
+    const double lr = numbers->lr, late = *step - t0;
+    numbers->lr = *eta;
+    numbers->share = *mu;
+    *eta = (S)(lr / pow(1 + lambd * lr * *step, alpha));
+    *mu = (S)(1 / (late > 1 ? late : 1.0));
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(256, 4)
+    asgd(const __grid_constant__ Parts parts, i64 each, T* __restrict__ params, T* __restrict__ averages,
+         const Numbers* __restrict__ numbers, double lambd, double weight_decay) {
+    typedef wide<T> A;
+    const A eta = numbers->lr, kept = 1 - lambd * numbers->lr, share = numbers->share;
+    T* const buffers[] = {averages};
+    step<V>(parts, each, params, buffers, numbers, weight_decay, [=](A g, A p, A* s) {
+        const A value = p * kept - eta * g;
+        s[0] = share == 1 ? value : s[0] + (value - s[0]) * share;
+        return value;
+    });
+}
 
 // What each part adds to a norm: the sum of its magnitudes (P = 1) or squares (2), or its largest magnitude (0). The
 // cut and the order are fixed, so the same arrays have the same norm to the last bit.

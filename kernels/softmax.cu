@@ -194,7 +194,7 @@ constexpr bool is_divided_later = false;
 template <>
 constexpr bool is_divided_later<__half> = true;
 
-// The weight of a class; NaN for one that there is none of.
+// The weight of a class; NaN for one that there is none of, which the loss reports.
 template <class A>
 __device__ __forceinline__ A weight_of(i64 target, const A* weights, i64 columns) {
     if (target < 0 || target >= columns) return __int_as_float(0x7fffffff);
@@ -229,8 +229,10 @@ struct Choice {
     }
     // `logit` is the target's, `rest` the weighted sum of all of them less the largest. Where no row counts, the mean
     // is 0 / 0.
-    __device__ __forceinline__ A loss(const Exponentials<T, false>& e, A logit, A rest) const {
+    __device__ __forceinline__ A loss(const Exponentials<T, false>& e, A logit, A rest, i64 target, i64 columns,
+                                      u64* fault, i64 site) const {
         if (!counts) return 0 * scale;
+        if (column < 0) report(fault, site, target, columns);
         A found = chosen * (log(e.sum) + e.largest - logit);
         if (SMOOTH) found += (all - chosen) * log(e.sum) - even * rest;
         return found * scale;
@@ -262,7 +264,8 @@ template <class T, int V, int N, int G, bool SMOOTH>
 __global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     cross_entropy(const T* __restrict__ input, const i64* __restrict__ target, const wide<T>* __restrict__ weights,
                   const wide<T>* __restrict__ totals, i64 ignored, wide<T> smoothing, bool mean,
-                  wide<T>* __restrict__ losses, T* __restrict__ gradient, i64 rows, int columns) {
+                  wide<T>* __restrict__ losses, T* __restrict__ gradient, u64* fault, i64 site, i64 rows,
+                  int columns) {
     typedef wide<T> A;
     const i64 at = row_of_group<G>();
     const int length = at < rows ? columns : 0;
@@ -280,7 +283,7 @@ __global__ void __launch_bounds__(block_of<G>, 1024 / block_of<G>)
     const Choice<T, SMOOTH> choice(target[at], weights, totals, columns, ignored, smoothing, mean);
     if (threadIdx.x % G == 0) {
         const A logit = choice.column < 0 ? A(0) : (A)input[at * columns + choice.column];
-        losses[at] = choice.loss(e, logit, rest);
+        losses[at] = choice.loss(e, logit, rest, target[at], columns, fault, site);
     }
     if (!gradient) return;
     const ClassGradient<T, SMOOTH> slope(e, choice);
@@ -292,7 +295,7 @@ __global__ void __launch_bounds__(G, 1024 / G)
     cross_entropy_long(const T* __restrict__ input, const i64* __restrict__ target,
                        const wide<T>* __restrict__ weights, const wide<T>* __restrict__ totals, i64 ignored,
                        wide<T> smoothing, bool mean, wide<T>* __restrict__ losses, T* __restrict__ gradient,
-                       i64 columns) {
+                       u64* fault, i64 site, i64 columns) {
     typedef wide<T> A;
     constexpr int N = sizeof(T) == 8 ? 2 : 4;
     input += blockIdx.x * columns;
@@ -318,7 +321,10 @@ __global__ void __launch_bounds__(G, 1024 / G)
         }
     }
     if (SMOOTH) rest = across<G>(rest, Plus());
-    if (threadIdx.x == 0) losses[blockIdx.x] = choice.loss(e, choice.column < 0 ? A(0) : (A)input[choice.column], rest);
+    if (threadIdx.x == 0) {
+        const A logit = choice.column < 0 ? A(0) : (A)input[choice.column];
+        losses[blockIdx.x] = choice.loss(e, logit, rest, target[blockIdx.x], columns, fault, site);
+    }
 }
 
 // Packs of the classes from `start` on, `step` apart and `length` elements from one class to the next, where there are so
@@ -384,7 +390,7 @@ __global__ void __launch_bounds__(256, 4)
     cross_entropy_columns(const T* __restrict__ input, const i64* __restrict__ target,
                           const wide<T>* __restrict__ weights, const wide<T>* __restrict__ totals, i64 ignored,
                           wide<T> smoothing, bool mean, wide<T>* __restrict__ losses, T* __restrict__ gradient,
-                          i64 places, int columns, i64 length, int lanes) {
+                          u64* fault, i64 site, i64 places, int columns, i64 length, int lanes) {
     typedef wide<T> A;
     constexpr int U = 4;
     __shared__ A tops[V][256], sums[V][256];
@@ -452,7 +458,7 @@ __global__ void __launch_bounds__(256, 4)
             e.sum = sums[v][lane];
             const Choice<T, SMOOTH> choice(target[at + v], weights, totals, columns, ignored, smoothing, mean);
             const A logit = choice.column < 0 ? A(0) : (A)input[choice.column * length + v];
-            losses[at + v] = choice.loss(e, logit, rest[v]);
+            losses[at + v] = choice.loss(e, logit, rest[v], target[at + v], columns, fault, site);
         }
     }
 }

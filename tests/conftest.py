@@ -11,6 +11,7 @@ from helpers import CASES, DEVICES, ON_CUDA
 from hypothesis import settings
 
 import gpugrad as gg
+from gpugrad.backend import cuda
 
 # For the benchmarks, which are no part of the package; at the end, so that an installed gpugrad comes first.
 sys.path.append(str(Path(__file__).parent.parent))
@@ -27,6 +28,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", [*cases, *on_cuda], ids=str)
     elif "device" in metafunc.fixturenames:
         metafunc.parametrize("device", DEVICES)
+
+
+@pytest.fixture(autouse=True)
+def no_fault_is_left():
+    """What a device finds wrong with an index belongs to the test that gave it."""
+    yield
+    if cuda.diagnose().usable:
+        cuda.synchronize()
 
 
 @pytest.fixture

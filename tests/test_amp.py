@@ -380,3 +380,10 @@ def test_dtypes_on_cuda(device):
         F.binary_cross_entropy((a @ b).sigmoid(), a.detach().sigmoid())
     with autocast("cpu"):
         assert (a @ b).dtype == gg.float32
+
+
+def test_tensors_become_bfloat16_before_anything_else_has_asked_for_it():
+    code = (
+        "import gpugrad as gg; x = gg.ones(2).bfloat16(); assert x.dtype == gg.bfloat16 and str(x.dtype) == 'bfloat16'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -24,6 +24,11 @@ OPTIMIZERS = {
     "adagrad": lambda params: optim.Adagrad(params, 0.05, lr_decay=0.1),
     "adadelta": lambda params: optim.Adadelta(params, 0.5),
     "radam": lambda params: optim.RAdam(params, 0.01),
+    "adamax": lambda params: optim.Adamax(params, 0.01),
+    "nadam": lambda params: optim.NAdam(params, 0.01, momentum_decay=0.1),
+    "rprop": lambda params: optim.Rprop(params, 0.01),
+    "adafactor": lambda params: optim.Adafactor(params, 0.05),
+    "asgd": lambda params: optim.ASGD(params, 0.05, 0.1, t0=3),
 }
 
 

@@ -28,6 +28,7 @@ BUDGET |= {
     for kind in ("double, 2", "__half, 8", "__nv_bfloat16, 8")
     for name, more in (("adam", ""), ("rmsprop", ", true"))
 }
+BUDGET["nadam<double, 2>"] = 80
 USUAL_BUDGET = 64
 
 
@@ -172,14 +173,18 @@ def reduce():
             yield from (f"reduce_columns<{between}, {c}, Sum, {min(width, 4)}, {lanes}>" for lanes in (2, 8))
 
 
+BY_ELEMENT = ("adagrad", "adadelta", "radam", "adamax", "nadam", "rprop", "asgd")
+
+
 def optim():
     yield "prepare"
+    yield from (f"{name}_numbers<{c}>" for name in ("nadam", "asgd") for c in ("float", "double"))
     for dtype, c in TYPES.items():
         for width in widths(dtype):
             yield from (f"sgd<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"adam<{c}, {width}, {flag}>" for flag in FLAGS)
             yield from (f"rmsprop<{c}, {width}, {flag}, {flag}>" for flag in FLAGS)
-            yield from (f"{name}<{c}, {width}>" for name in ("adagrad", "adadelta", "radam"))
+            yield from (f"{name}<{c}, {width}>" for name in BY_ELEMENT)
             yield from (f"norm_parts<{c}, {width}, {p}>" for p in range(3))
             yield f"rescale<{c}, {width}, {c}>"
         yield from (f"norm_total<{c}, {p}>" for p in range(3))
@@ -195,7 +200,7 @@ def dropout():
 
 def index():
     yield from ("sort_count", "sort_scan", "sort_move", "sort_keys<int>", "sort_keys<long long>")
-    yield from ("ravel_index<int>", "ravel_index<long long>")
+    yield from (f"{name}<{kind}>" for name in ("check_range", "ravel_index") for kind in ("int", "long long"))
     for name in ("combine_tiles", "join_tiles"):
         yield from (f"{name}<{c}, 1, Maximum>" for c in ("bool", "signed char", "long long"))
         for dtype, c in TYPES.items():

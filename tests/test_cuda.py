@@ -12,6 +12,7 @@ import pytest
 from helpers import close, host
 
 import gpugrad as gg
+import gpugrad.nn.functional as F
 from gpugrad.backend import cuda, gemm
 
 if not cuda.diagnose().usable:
@@ -341,6 +342,129 @@ def test_memory_is_counted():
     assert f"{gg.cuda.mem_get_info()[1] / 2**20:,.1f} MiB" in summary
 
 
+def test_the_memory_held_at_most_and_statistics():
+    gg.cuda.empty_cache()
+    gg.cuda.reset_peak_memory_stats()
+    before = gg.cuda.memory_reserved()
+    x = gg.zeros(1000, 1000, device="cuda")
+    del x
+    gg.cuda.empty_cache()
+    assert gg.cuda.max_memory_reserved() - before >= 4_000_000 > gg.cuda.memory_reserved() - before
+    stats = gg.cuda.memory_stats("cuda")
+    assert stats["allocated_bytes.all.current"] == gg.cuda.memory_allocated()
+    assert stats["allocated_bytes.all.peak"] == gg.cuda.max_memory_allocated()
+    assert stats["reserved_bytes.all.current"] == gg.cuda.memory_reserved()
+    assert stats["reserved_bytes.all.peak"] == gg.cuda.max_memory_reserved()
+    gg.cuda.reset_peak_memory_stats()
+    assert gg.cuda.max_memory_reserved() == gg.cuda.memory_reserved()
+
+
+def test_the_state_of_the_generator():
+    gg.cuda.manual_seed(3)
+    assert gg.cuda.initial_seed() == 3
+    state, states = gg.cuda.get_rng_state(), gg.cuda.get_rng_state_all()
+    assert len(states) == gg.cuda.device_count()
+    first = gg.rand(3, device="cuda").tolist()
+    gg.cuda.set_rng_state(state, "cuda:0")
+    assert gg.rand(3, device="cuda").tolist() == first
+    gg.cuda.set_rng_state_all(states)
+    assert gg.rand(3, device="cuda").tolist() == first
+    for seed in (gg.cuda.seed, gg.cuda.seed_all):
+        seed()
+        assert gg.cuda.initial_seed() != 3
+    gg.manual_seed(0)
+
+
+def test_the_stream_may_be_set():
+    before, side = gg.cuda.current_stream(), gg.cuda.Stream()
+    try:
+        gg.cuda.set_stream(side)
+        assert gg.cuda.current_stream() == side
+        gg.cuda.set_stream(None)
+        assert gg.cuda.current_stream() == side
+        x = gg.ones(3, device="cuda") * 2
+    finally:
+        gg.cuda.set_stream(before)
+    assert gg.cuda.current_stream() == before
+    side.synchronize()
+    assert x.tolist() == [2.0] * 3
+    with gg.cuda.StreamContext(side), gg.cuda.stream(None):
+        assert gg.cuda.current_stream() == side
+    assert gg.cuda.current_stream() == before
+
+
+# Graphs.
+
+
+def test_a_recorded_training_step_is_the_step():
+    results = []
+    for recorded in (False, True):
+        gg.manual_seed(0)
+        model = gg.nn.Sequential(gg.nn.Linear(4, 8), gg.nn.Dropout(0.3), gg.nn.GELU(), gg.nn.Linear(8, 2)).to("cuda")
+        optimizer = gg.optim.Adam(model.parameters(), 0.05)
+        batches = [(gg.randn(6, 4).cuda(), gg.randn(6, 2).cuda()) for _ in range(8)]
+        x, y = (t.clone() for t in batches[0])
+        losses = []
+
+        def step(model=model, optimizer=optimizer, x=x, y=y):
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        side = gg.cuda.Stream()
+        side.wait_stream(gg.cuda.current_stream())
+        with gg.cuda.stream(side):
+            for _ in range(3):
+                step()
+        gg.cuda.current_stream().wait_stream(side)
+        graph = gg.cuda.CUDAGraph()
+        if recorded:
+            with gg.cuda.graph(graph):
+                loss = step()
+        for k, batch in enumerate(batches):
+            x.copy_(batch[0])
+            y.copy_(batch[1])
+            optimizer.param_groups[0]["lr"] = 0.05 / (k + 1)
+            if recorded:
+                graph.replay()
+            else:
+                loss = step()
+            losses.append(loss.item())
+        results.append(
+            (losses, [p.tolist() for p in model.parameters()], [p.grad.tolist() for p in model.parameters()])
+        )
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-6)
+    for a, b in zip(*(result[1] + result[2] for result in results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    optimizer.param_groups[0]["eps"] = 0.1
+    with pytest.raises(RuntimeError, match="capture it anew"):
+        graph.replay()
+
+
+def test_what_a_graph_cannot_do():
+    graph, x = gg.cuda.CUDAGraph(), gg.ones(2, device="cuda")
+    for action in (graph.replay, graph.capture_end):
+        with pytest.raises(RuntimeError, match="capture"):
+            action()
+    with pytest.raises(RuntimeError, match=r"item .*x.sum\(\).item\(\)"), gg.cuda.graph(graph):
+        x.sum().item()
+    graph.capture_begin(pool=graph.pool())
+    y = x * 2 + 1
+    with pytest.raises(RuntimeError, match="preceding"):
+        graph.replay()
+    graph.capture_end()
+    with pytest.raises(RuntimeError, match="already"):
+        graph.capture_begin()
+    x.fill_(5)
+    graph.replay()
+    assert y.tolist() == [11.0] * 2
+    graph.reset()
+    with pytest.raises(RuntimeError, match="preceding"):
+        graph.replay()
+
+
 def test_the_peak_is_counted_from_the_start():
     code = (
         "import gpugrad as gg; gg.zeros(1000, 1000, device='cuda'); x = gg.ones(100, device='cuda'); "
@@ -586,7 +710,36 @@ def test_the_older_constructors():
     assert made.is_cuda
     assert isinstance(made, gg.cuda.FloatTensor)
     assert not isinstance(made, gg.FloatTensor)
+    assert made.type() == "gpugrad.cuda.FloatTensor"
+    for dtype in (gg.cuda.LongTensor, "torch.cuda.LongTensor"):
+        assert isinstance(gg.ones(2).type(dtype), gg.cuda.LongTensor)
+    for dtype in (gg.LongTensor, made.long().cpu().type()):
+        assert isinstance(made.type(dtype), gg.LongTensor)
     assert gg.cuda.is_bf16_supported()
+
+
+def test_old_constructors_as_types_move_tensors_too():
+    x = gg.ones(2, dtype=gg.float64, requires_grad=True)
+    there = x.type(gg.cuda.FloatTensor)
+    assert (there.device.type, there.dtype) == ("cuda", gg.float32)
+    assert there.type(gg.cuda.FloatTensor) is there
+    assert there.type(gg.float64).is_cuda
+    back = there.type("torch.FloatTensor")
+    assert back.device.type == "cpu"
+    assert gg.ones(2).type("gpugrad.cuda.LongTensor").is_cuda
+    back.sum().backward()
+    assert x.grad.tolist() == [1, 1]
+
+
+def test_what_was_moved_once_can_be_used_for_many_backward_passes():
+    leaf = gg.ones(2, dtype=gg.float64, requires_grad=True)
+    moved = leaf.float().to("cuda")
+    for _ in range(3):
+        (moved * 2).sum().backward()
+    assert leaf.grad.tolist() == [6, 6]
+    assert leaf.grad.device.type == "cpu"
+    (first,) = gg.autograd.grad((moved**2).sum(), leaf, create_graph=True)
+    assert gg.autograd.grad(first.sum(), leaf)[0].tolist() == [2, 2]
 
 
 def test_tf32_is_a_switch():
@@ -641,8 +794,91 @@ def test_nothing_is_written_into_a_dimension_without_elements():
         lambda: x.scatter_(0, gg.tensor([[0, 0]], device="cuda"), 1.0),
     ]
     for change in changes:
-        with pytest.raises((IndexError, RuntimeError), match="size 0"):
+        with pytest.raises((IndexError, RuntimeError), match=r"size 0|of 0 elements"):
             change()
+
+
+def _places(*values):
+    return gg.tensor(values, device="cuda")
+
+
+# What is asked of x (3, 4), with the error.
+OUT_OF_RANGE = {
+    "reading": (lambda x: x[_places(0, 3)], IndexError, "index 3 is out of bounds"),
+    "reading backwards": (lambda x: x[:, _places(-5)], IndexError, "index -5 is out of bounds"),
+    "reading ints": (lambda x: x.long()[_places(0, 3)], IndexError, "index 3 is out of bounds for dimension 0"),
+    "reading by two": (lambda x: x[_places(2, 0), _places(3, 4)], IndexError, "index 4 is out of bounds"),
+    "writing": (lambda x: x.__setitem__((..., _places(9)), 1), IndexError, "index 9 is out of bounds for dimension 1"),
+    "index_put": (lambda x: x.index_put((_places(3),), x[0]), IndexError, "index 3 is out of bounds"),
+    "adding": (lambda x: x.index_put((_places(3),), x[0], True), IndexError, "index 3 is out of bounds"),
+    "gather": (
+        lambda x: x.gather(1, _places(0, 4)[None]),
+        RuntimeError,
+        r"gather\(\): index 4 .* dimension 1 .* size 4",
+    ),
+    "scatter": (lambda x: x.scatter(0, _places(-1)[None], 1.0), RuntimeError, r"scatter\(\): index -1"),
+    "scatter_add": (lambda x: x.scatter_add(0, _places(3)[None], x), RuntimeError, r"scatter_add\(\): index 3"),
+    "index_select": (lambda x: x.index_select(0, _places(3)), IndexError, r"index_select\(\): index 3"),
+    "index_add": (lambda x: x.index_add(0, _places(-1), x[:1]), IndexError, r"index_add\(\): index -1"),
+    "index_fill": (lambda x: x.index_fill(0, _places(3), 1.0), IndexError, r"index_fill\(\): index 3"),
+    "take": (lambda x: x.take(_places(3, 12)), IndexError, "index 12 on a tensor of 12 elements"),
+    "put": (lambda x: x.put(_places(-13), x[0, :1]), IndexError, "index -13 on a tensor of 12 elements"),
+    "embedding": (lambda x: F.embedding(_places(1, 3), x), IndexError, r"embedding\(\): index 3"),
+    "embedding of ints": (lambda x: F.embedding(_places(1, -1), x.long()), IndexError, r"embedding\(\): index -1"),
+    "one_hot": (lambda x: F.one_hot(_places(1, 3), 3), RuntimeError, r"one_hot\(\): index 3"),
+    "cross_entropy": (lambda x: F.cross_entropy(x, _places(0, 1, 4)), IndexError, "Target 4 is out of bounds"),
+    "nll_loss": (lambda x: F.nll_loss(x, _places(0, -1, 1)), IndexError, "Target -1 is out of bounds"),
+}
+
+
+@pytest.mark.parametrize("what", OUT_OF_RANGE)
+def test_an_index_out_of_range_is_an_error_when_the_host_waits(what):
+    call, error, message = OUT_OF_RANGE[what]
+    x = gg.arange(12.0, device="cuda").reshape(3, 4)
+    call(x)
+    with pytest.raises(error, match=f"{message}.*CUDA_LAUNCH_BLOCKING"):
+        x.sum().item()
+    assert x.shape == (3, 4)
+    gg.cuda.synchronize()
+    call(x)
+    waiting = gg.cuda.Event()
+    waiting.record()
+    with pytest.raises(error, match=message):
+        waiting.synchronize()
+    call(x)
+    with pytest.raises(error, match=message):
+        gg.cuda.current_stream().synchronize()
+
+
+@pytest.mark.parametrize("what", OUT_OF_RANGE)
+def test_where_calls_wait_an_index_out_of_range_is_their_error(what, monkeypatch):
+    call, error, message = OUT_OF_RANGE[what]
+    x = gg.arange(12.0, device="cuda").reshape(3, 4)
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")
+    with pytest.raises(error, match=message):
+        call(x)
+
+
+def test_a_captured_step_tells_of_an_index_out_of_range(monkeypatch):
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")  # which must not make it wait while it is recorded
+    weight = gg.ones(5, 3, device="cuda", requires_grad=True)
+
+    @gg.compile
+    def step(index, target):
+        weight.grad = None
+        loss = F.cross_entropy(F.embedding(index, weight), target)
+        loss.backward()
+        return loss
+
+    for _ in range(4):
+        step(_places(0, 4), _places(0, 2)).item()
+    loss = step(_places(0, 4), _places(0, 3))
+    with pytest.raises(IndexError, match="Target 3 is out of bounds"):
+        loss.item()
+    loss = step(_places(0, 5), _places(0, 2))
+    with pytest.raises(IndexError, match=r"embedding\(\): index 5"):
+        loss.item()
+    assert step(_places(0, 4), _places(0, 2)).item() == pytest.approx(np.log(3))
 
 
 def test_plans_are_made_once():

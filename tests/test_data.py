@@ -2,6 +2,7 @@ import gc
 import gzip
 import hashlib
 import http.server
+import itertools
 import os
 import re
 import signal
@@ -163,6 +164,27 @@ def test_sequential_and_random_sampler():
     assert len(with_repeats) == 500
     a, b = (list(RandomSampler(ds, generator=gg.Generator().manual_seed(k))) for k in (1, 1))
     assert a == b
+
+
+def test_draws_without_end():
+    # As minGPT's loader asks for them: what an epoch never reaches is never drawn.
+    sampler = RandomSampler(range(7), replacement=True, num_samples=10**10)
+    assert len(DataLoader(range(7), sampler=sampler, batch_size=4)) == 10**10 // 4
+    batches = iter(DataLoader(range(7), sampler=sampler, batch_size=30_011))
+    found = np.concatenate([next(batches).numpy() for _ in range(8)])
+    counts = np.bincount(found, minlength=7)
+    assert len(counts) == 7
+    assert abs(counts - len(found) / 7).max() < 1000
+    sampler.load_state_dict(sampler.state_dict())
+    assert list(itertools.islice(sampler, len(found))) == found.tolist()
+
+
+def test_many_draws():
+    sampler = RandomSampler(range(5), replacement=True, num_samples=150_001)
+    batches = list(BatchSampler(sampler, 40_000, False))
+    assert [len(batch) for batch in batches] == [40_000] * 3 + [30_001]
+    sampler.load_state_dict(sampler.state_dict())
+    assert list(sampler) == list(itertools.chain(*batches))
 
 
 def test_other_samplers():

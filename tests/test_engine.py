@@ -470,6 +470,34 @@ def test_a_change_of_what_was_not_saved_is_no_matter():
     close(x.grad, np.full(3, 2.0))
 
 
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [lambda z: z.mul_(3), lambda z: z[0].zero_(), lambda z: z.__setitem__(0, 5.0), lambda z: z.add_(1).add_(1)],
+)
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda y: y / (y * y).sum(-1, keepdim=True),
+        lambda y: 1 / y,
+        lambda y: gg.einsum("ij,kj->ik", y, y),
+        lambda y: gg.nn.functional.avg_pool1d(y[None], 2),
+    ],
+)
+def test_results_that_pytorch_does_not_save_can_be_changed(record, change, grad):
+    x = leaf(2, 3)
+    z = record(x * 2)
+    first = z.detach().clone().requires_grad_()
+    with gg.set_grad_enabled(grad):
+        change(z)
+        changed = first * 1
+        change(changed)
+    upstream = gg.tensor(np.arange(1.0, z.numel() + 1).reshape(z.shape))
+    (expected,) = gg.autograd.grad(changed, first, upstream) if grad else (upstream,)
+    (wanted,) = gg.autograd.grad(record(x * 2), x, expected)
+    close(gg.autograd.grad(z, x, upstream)[0], wanted.numpy())
+
+
 def test_leaves_that_need_gradients_are_not_changed_in_place():
     x = leaf(4)
     for change in (
@@ -1208,3 +1236,17 @@ def test_recursion_limit_does_not_matter():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert out.stdout.strip() == "2.0", out.stderr
+
+
+def test_what_lies_behind_a_tensor_asked_for_can_be_differentiated_later():
+    x = gg.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=True)
+    y = x @ x
+    z = (y.relu() * y).sum()
+    (first,) = gg.autograd.grad(z, y)
+    (again,) = gg.autograd.grad(y, x, first)
+    fresh = x.detach().requires_grad_()
+    w = fresh @ fresh
+    (w.relu() * w).sum().backward()
+    assert again.tolist() == fresh.grad.tolist()
+    with pytest.raises(RuntimeError, match="a second time"):
+        gg.autograd.grad(y.sum(), x)

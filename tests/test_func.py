@@ -65,6 +65,32 @@ CALLS = {
     "hessian": lambda T, f, x, y: f.hessian(scalar)(x, y),
     "hessian-both": lambda T, f, x, y: f.hessian(scalar, (0, 1))(x, y),
     "hessian-vector": lambda T, f, x, y: f.jvp(f.grad(lambda x: scalar(x, y)), (x,), (x + 1,))[1],
+    "vmap": lambda T, f, x, y: f.vmap(lambda row: (row.sin() * row).sum())(y),
+    "vmap-shorter": lambda T, f, x, y: T.vmap(lambda row: row.cumsum(0), -1, -1)(y),
+    "vmap-two": lambda T, f, x, y: f.vmap(lambda a, b: a * b, in_dims=(0, 1))(x, y),
+    "vmap-fixed": lambda T, f, x, y: f.vmap(lambda a, b: a @ b, (None, 0))(x, y),
+    "vmap-out": lambda T, f, x, y: f.vmap(lambda row: T.outer(row, x), out_dims=1)(y),
+    "vmap-out-last": lambda T, f, x, y: f.vmap(lambda row: T.outer(row, x), out_dims=-1)(y),
+    "vmap-out-none": lambda T, f, x, y: f.vmap(lambda row: (row, x * 2), out_dims=(0, None))(y),
+    "vmap-tree": lambda T, f, x, y: f.vmap(
+        lambda p, k: {"u": p["a"] * k, "v": [p["b"][0].sum(), (p["a"],)]},
+        in_dims=({"a": 1, "b": [0, None]}, None),
+        out_dims={"u": 1, "v": 0},
+    )({"a": y, "b": [x, 3]}, 2.0),
+    "vmap-unmapped-result": lambda T, f, x, y: f.vmap(lambda row: x.exp())(y),
+    "vmap-keyword": lambda T, f, x, y: f.vmap(lambda row, k: row * k.sum())(y, k=x),
+    "vmap-empty": lambda T, f, x, y: f.vmap(lambda row: T.outer(row, x), out_dims=1)(y[:0]),
+    "vmap-of-vmap": lambda T, f, x, y: f.vmap(f.vmap(lambda a, b: a * b + a, (0, 0)), (0, None))(y, x),
+    "vmap-of-vmap-crossed": lambda T, f, x, y: f.vmap(f.vmap(lambda a, b: a * b, (None, 0)), (0, None))(x, y),
+    "vmap-of-grad": lambda T, f, x, y: f.vmap(f.grad(lambda row: (row**3).sum() * row[0]))(y),
+    "vmap-of-grads-of-parameters": lambda T, f, x, y: f.vmap(f.grad(tree), in_dims=(None, 0))(params_of(T), y),
+    "vmap-of-jacrev": lambda T, f, x, y: f.vmap(f.jacrev(several), (None, 0))(x, y.unsqueeze(1)),
+    "vmap-of-hessian": lambda T, f, x, y: f.vmap(f.hessian(lambda row: (row**3).prod()))(y),
+    "vmap-of-vjp": lambda T, f, x, y: f.vmap(f.vjp(T.sin, x)[1])(y),
+    "vmap-of-jvp": lambda T, f, x, y: f.vmap(lambda v: f.jvp(T.sin, (x,), (v,))[1])(y),
+    "jacrev-of-vmap": lambda T, f, x, y: f.jacrev(f.vmap(lambda row: row.prod() * row))(y),
+    "grad-of-vmap": lambda T, f, x, y: f.grad(lambda x: f.vmap(lambda row: (row * x).prod())(y).sum())(x),
+    "vmap-in-chunks": lambda T, f, x, y: f.vmap(lambda row: row * x, chunk_size=1)(y),
 }
 
 
@@ -226,3 +252,95 @@ def test_a_call_that_fails_leaves_the_module_as_it_was():
     with pytest.raises(RuntimeError):
         gg.func.functional_call(model, {"weight": gg.ones(2, 2)}, gg.ones(1, 3))
     assert model.weight is weight
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda T, f, x: f.vmap(lambda a: a)(),
+        lambda T, f, x: f.vmap(lambda a: a, None)(x),
+        lambda T, f, x: f.vmap(lambda a: a, 2)(x),
+        lambda T, f, x: f.vmap(lambda a: a, -3)(x),
+        lambda T, f, x: f.vmap(lambda a: a, "a")(x),
+        lambda T, f, x: f.vmap(lambda a: a, [0])(x),
+        lambda T, f, x: f.vmap(lambda a: a, ([0],))(x),
+        lambda T, f, x: f.vmap(lambda a, b: a, (0,))(x, x),
+        lambda T, f, x: f.vmap(lambda a, b: a, (None, None))(x, x),
+        lambda T, f, x: f.vmap(lambda a, b: a)(x, x[:1]),
+        lambda T, f, x: f.vmap(lambda a, b: a)(x, 3),
+        lambda T, f, x: f.vmap(lambda a: a[0], 0)(x[0, 0]),
+        lambda T, f, x: f.vmap(lambda a: 3)(x),
+        lambda T, f, x: f.vmap(lambda a: (a, None))(x),
+        lambda T, f, x: f.vmap(lambda a: a, out_dims=None)(x),
+        lambda T, f, x: f.vmap(lambda a: a, out_dims=2)(x),
+        lambda T, f, x: f.vmap(lambda a: (a, a), out_dims=(0,))(x),
+        lambda T, f, x: f.vmap(lambda a: T.rand(2))(x),
+        lambda T, f, x: f.vmap(T.nn.functional.dropout)(x),
+        lambda T, f, x: f.vmap(lambda a: a, randomness="x")(x),
+        lambda T, f, x: f.vmap(lambda a: a, chunk_size=0)(x),
+        lambda T, f, x: f.stack_module_state([]),
+        lambda T, f, x: f.stack_module_state([T.nn.Linear(1, 1), T.nn.ReLU()]),
+        lambda T, f, x: f.stack_module_state([T.nn.Linear(1, 1), T.nn.Linear(1, 1).eval()]),
+    ],
+)
+def test_what_cannot_be_mapped(call):
+    caught = []
+    for T in (gg, torch):
+        with pytest.raises((RuntimeError, ValueError, IndexError)) as error:
+            call(T, T.func, T.tensor(Y))
+        caught.append(error.type)
+    assert caught[0] == caught[1]
+
+
+def test_mapped_functions_draw_as_they_are_told():
+    x = gg.zeros(4)
+
+    def noisy(a):
+        return a + gg.randn(3), gg.distributions.Gamma(2.0, 1.0).sample()
+
+    gg.manual_seed(0)
+    alone = noisy(x[0])
+    state = gg.get_rng_state()
+    gg.manual_seed(0)
+    for found, one in zip(gg.func.vmap(noisy, randomness="same")(x), alone, strict=True):
+        close(found, one.expand(4, *one.shape), 0, 0)
+    assert gg.get_rng_state().tolist() == state.tolist()
+    gg.manual_seed(0)
+    found = gg.func.vmap(noisy, randomness="different")(x)
+    close(found[0][0], alone[0], 0, 0)
+    assert len({*found[1].tolist()}) == 4
+    outer = gg.func.vmap(lambda a: gg.func.vmap(noisy, randomness="different")(a), randomness="same")
+    gg.manual_seed(0)
+    close(outer(gg.zeros(2, 4))[0], gg.stack([found[0], found[0]]), 0, 0)
+    with pytest.raises(RuntimeError, match="randomness"):
+        gg.func.vmap(gg.func.vmap(noisy, randomness="different"))(gg.zeros(2, 4))
+    with pytest.raises(RuntimeError, match="randomness"):
+        gg.func.vmap(lambda a: a + gg.rand(1, generator=gg.Generator()))(x)
+    assert gg.rand(2).shape == (2,)  # refused there only
+
+
+def _run_together(T):
+    models = [T.nn.Sequential(T.nn.Linear(3, 2), T.nn.BatchNorm1d(2)).eval() for _ in range(3)]
+    x = T.tensor(Y.astype(np.float32))
+    params, buffers = T.func.stack_module_state(models)
+    assert params["0.weight"].shape == (3, 2, 3)
+    assert params["0.weight"].requires_grad
+    assert params["0.weight"].is_leaf
+    assert not buffers["1.running_mean"].requires_grad
+    found = T.func.vmap(lambda p, b: T.func.functional_call(models[0], (p, b), (x,)))(params, buffers)
+    for k, model in enumerate(models):
+        np.testing.assert_allclose(found[k].detach().numpy(), model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+    found.sum().backward()
+    assert params["0.weight"].grad.shape == (3, 2, 3)
+
+
+@needs_torch
+def test_modules_run_together():
+    _run_together(gg)
+    _run_together(torch)
+
+
+def test_mapped_functions_return_results_of_one_form():
+    with pytest.raises(ValueError, match="forms"):
+        gg.func.vmap(lambda a: (a, a) if a > 1 else a)(gg.arange(3))

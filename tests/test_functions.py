@@ -5,6 +5,7 @@ The expressions run twice, with ``T`` for this library and for PyTorch.
 
 import inspect
 import re
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -116,6 +117,39 @@ SHAPES = """
     (x * 1).squeeze_(); (x * 1).unsqueeze_(1); (a * 1).t_(); (x * 1).transpose_(0, 1); (x * 1).swapaxes_(0, 1)
     (x * 1).tril_(); (x * 1).triu_(1); (x * 1).resize_(2, 2); x.detach().clone().resize_(2, 2); x.view(T.int64)
     x.detach().view(T.int64); x.detach().view(T.float32); T.zeros(3).view(T.float64)
+    T.adjoint(x); x.adjoint(); T.adjoint(v); T.adjoint(s); T.column_stack((s, s)); T.column_stack([a, a[:, 0]])
+    T.column_stack([]); T.column_stack([v, v.float()]); T.column_stack(v); T.block_diag(); T.block_diag(s, v, a)
+    T.block_diag(a, li[0, :2]); T.block_diag(x); T.block_diag(e, v); T.block_diag([v]); T.block_diag(a); T.hsplit(a, 3)
+    T.hsplit(v, 5); T.hsplit(v, 2); T.hsplit(s, 1); x.hsplit([1]); T.hsplit(a, 0); T.vsplit(a, 2); T.vsplit(v, 5)
+    T.vsplit(a, (1, 2)); T.vsplit(a, 3); T.dsplit(x, 2); T.dsplit(x, [1, 3]); T.dsplit(a, 1); x.vsplit(2); x.dsplit(4)
+    x.sum_to_size(3, 1); x.sum_to_size((4,)); x.sum_to_size(1, 3, 4); x.sum_to_size(()); x.sum_to_size(2)
+    x.sum_to_size(5, 2, 3, 4); li.sum_to_size(5, 1); li.int().sum_to_size(4); m.sum_to_size(3, 4)
+    li.int().sum_to_size(2, 5, 4)
+    T.select_scatter(x, w, 0, 1); x.select_scatter(a, 2, -1)
+    T.select_scatter(x, a, 0, 1); T.select_scatter(x, w, 0, 2); T.select_scatter(s, s, 0, 0)
+    T.select_scatter(x, w.float(), 0, 1); T.select_scatter(li, x[:, 0].detach(), 1, 0)
+    T.slice_scatter(x, x[:, :1] * 2, 1, 2); T.slice_scatter(x, a[:, :, None], 2, 0, None, 4); T.slice_scatter(x, w)
+    T.slice_scatter(x, x * 2); x.slice_scatter(x[:1] * 3, start=-1); T.slice_scatter(x, w[None], 0, 0, 1, -1)
+    T.slice_scatter(x, x[:, :2] * 2, dim=1, end=5, step=2); T.diagonal_scatter(a, v[:2])
+    T.diagonal_scatter(a, v[:1], -1); T.diagonal_scatter(a, v[:3]); x.diagonal_scatter(x[:, :3, 0], 0, 1, 2)
+    x.diagonal_scatter(a, 1, 1, 2); T.diagonal_scatter(a, v[:2], 0, 1, 1); T.combinations(v); T.combinations(v, 3)
+    T.combinations(v, 0); T.combinations(v, 1); T.combinations(v, 6); T.combinations(v, r=2, with_replacement=True)
+    T.combinations(a); T.combinations(v, -1); T.combinations(s); T.combinations(v[:0]); T.combinations(li[0, 0])
+    T.vander(v.detach()); T.vander(v.detach(), 3); T.vander(v.detach(), N=2, increasing=True); T.vander(li[0, 0])
+    T.vander(m[0, 0]); T.vander(v.detach(), 0); T.vander(v.detach(), 1); T.vander(v.detach(), -1); T.vander(a)
+    T.vander(v.detach()[:0]); T.vander(v.detach().float()); T.vander(li[0, 0].int(), 3); T.unravel_index(li, (2, 4))
+    T.unravel_index(T.tensor(9), (2, 4)); T.unravel_index(T.tensor(-1), (2, 4)); T.unravel_index(x, (2, 4))
+    T.unravel_index(T.tensor(3), 5); T.unravel_index(T.tensor([3]), [2, 2]); T.unravel_index(T.tensor(0), (-1, 2))
+    T.unravel_index(T.tensor(0), (0, 2)); T.unravel_index(T.tensor(0), ())
+    T.unravel_index(T.tensor([5], dtype=T.int32), (2, 3)); (a * 1).fill_diagonal_(7); (v * 1).fill_diagonal_(7)
+    (x * 1).fill_diagonal_(7); T.zeros(7, 2).fill_diagonal_(1, True); T.zeros(7, 2).fill_diagonal_(1)
+    T.zeros(3, 2).fill_diagonal_(2, wrap=True); T.zeros(2, 2, 2).fill_diagonal_(2.5)
+    T.zeros(2, 2, dtype=T.int64).fill_diagonal_(2.5); (a * 1).fill_diagonal_(s.detach()); x.t().fill_diagonal_(1)
+    (a * 1).t().fill_diagonal_(3.0); T.zeros(2, 0).fill_diagonal_(1); T.zeros(3, 0).fill_diagonal_(1, True)
+    a.fill_diagonal_(1); T.resize_as_(a.detach().clone(), w[:1]).shape; T.renorm(x, 2, 0, 1.0); T.renorm(x, 1, -1, 2.0)
+    T.renorm(a, 0.5, 1, 1.0); T.renorm(v, 2, 0, 1); T.renorm(x, 0, 0, 1); T.renorm(x, 2, 0, -1); T.renorm(li, 2, 0, 1)
+    (x * 1).renorm_(2, 1, 0.5); T.renorm(x, np.inf, 0, 1); T.renorm(x, 2, 3, 1); T.renorm(x, 2, 0, 100.0)
+    T.renorm(e, 2, 0, 1.0); T.renorm(x * 0, 2, 0, 1.0); T.index_put_(x * 1, (T.tensor([0]),), s)
 """
 
 INDEXING = """
@@ -267,6 +301,38 @@ PRODUCTS_AND_LINEAR_ALGEBRA = """
     distances(w.repeat(6, 1), w, compute_mode='donot_use_mm_for_euclid_dist'); distances(x, w, 0.0)
     distances(x, w, compute_mode='use_mm_for_euclid_dist'); distances(x, x, compute_mode='no'); distances(x[:0], w)
     distances(w.repeat(6, 1), w.repeat(6, 1)[:, [1, 0, 2]])
+    T.ger(v, u); T.cholesky_inverse(T.linalg.cholesky(P)); T.cholesky_inverse(A.detach())
+    T.cholesky_inverse(A.detach(), upper=True); T.linalg.cholesky(Bs, upper=True).cholesky_inverse(upper=True)
+    T.cholesky_inverse(x); T.cholesky_inverse(v); T.linalg.cholesky(A @ A.T, upper=True); T.linalg.cholesky_ex(P)
+    T.linalg.cholesky_ex(Bs); T.linalg.cholesky_ex(P, upper=True); T.linalg.cholesky_ex(-P)[1]
+    T.linalg.cholesky_ex(-P, check_errors=True); T.linalg.cholesky_ex(Bs * T.tensor([[[1.0]], [[-1.0]]]))[1]
+    T.linalg.cholesky_ex(Bs * T.tensor([[[1.0]], [[-1.0]]])).L[0]; T.linalg.cholesky_ex(x)
+    T.linalg.cholesky_ex(T.tensor([[1.0, 2, 0], [2, 5, 0], [0, 0, -1]])).info
+    T.linalg.cholesky_ex(T.tensor([[1.0, 9], [0, 1]]), upper=True).info; T.linalg.inv_ex(A); T.linalg.inv_ex(B)
+    T.linalg.inv_ex(A * 0)[1]; T.linalg.inv_ex(A * 0, check_errors=True)
+    T.linalg.inv_ex(T.tensor([[1.0, 2], [2, 4]])).info; T.linalg.inv_ex(x)
+    T.linalg.inv_ex(B.detach() * T.tensor([[[0.0]], [[1.0]]]))[0][1]; T.linalg.vander(v); T.linalg.vander(x)
+    T.linalg.vander(x, N=2); T.linalg.vander(v, N=1); T.linalg.vander(v[0]); T.linalg.vander(v > 0)
+    T.linalg.vander(T.tensor([1, 2, 3])); (z * 1).addmm_(x, y); (z * 1).addmm_(x, y, beta=0.5, alpha=2)
+    (x[:, 0] * 1).addmv_(x, v); T.addmv_(x[:, 0] * 1, x, v); (b3[:, :, :1] * 1).baddbmm_(b3, c3[:, :, :1])
+    (T.zeros(3, 5, dtype=T.float64)).addbmm_(b3, c3); (x * 1).addr_(x[:, 0], v); v.addmm_(x, y)
+    (u[:2] * 1).addmm_(x, y); T.cdist(x, w, 2, 'use_mm_for_euclid_dist'); T.cdist(T.cat([w] * 6), x)
+    T.cdist(m5, c3.mT[..., :3], compute_mode='use_mm_for_euclid_dist'); T.cdist(x, y); T.cdist(v, x); T.cdist(x, v)
+    T.cdist(x, x.float()); T.cdist(x, x.long()); T.cdist(x.long(), x); T.cdist(x.half(), x.half()); T.cdist(x, x, -1)
+    T.cdist(x, x, compute_mode='x'); T.cdist(x, w, compute_mode=None)
+    T.cdist(m5[:1], m5 * 2, compute_mode='use_mm_for_euclid_dist'); T.pdist(v); T.pdist(w[:1].detach()); T.pdist(w, -1)
+    T.pdist(w.long()); T.cdist(x.detach(), w.detach()); T.cdist(x.detach(), x.detach())
+    T.cdist(x.detach(), w.detach(), 1); T.cdist(x.detach(), w.detach(), p=np.inf); T.cdist(x.detach(), w.detach(), 3.5)
+    T.cdist(x.detach(), w.detach(), 0.5); T.cdist(x.detach(), w.detach(), 0)
+    T.cdist(T.cat([w.detach()] * 6), x.detach(), compute_mode='donot_use_mm_for_euclid_dist')
+    T.cdist(m5.detach(), x.detach()); T.cdist(m5.detach(), arr234.detach().mT[..., :3])
+    T.cdist(m5.detach()[:, None], m5.detach()); T.cdist(m5.detach()[:1], m5.detach(), 1)
+    T.cdist(x.detach()[:, :0], w.detach()[:, :0]); T.cdist(x.detach()[:0], w.detach())
+    T.cdist(x.detach(), w.detach()[:0], 3); T.cdist(x.detach().float(), w.detach().float(), 1.5); T.pdist(w.detach())
+    T.pdist(w.detach(), 1); F.pdist(w.detach(), np.inf); T.pdist(w.detach(), 0); T.pdist(w.detach()[:, :0])
+    T.pdist(w.detach()[:0]); T.pdist(w.detach(), p=3)
+    T.triangular_solve(x.T, A)[0]; T.triangular_solve(x.T, A, upper=False, transpose=True); T.ger(v, u)
+    x.T.triangular_solve(A, False, False, True).solution
 """
 
 STATISTICS = """
@@ -303,6 +369,41 @@ STATISTICS = """
     T.special.logit(q[1:3]); T.special.ndtr(v); T.special.entr(q[1:]); T.special.xlog1py(q[1:], q[1:])
     T.special.exp2(v); T.special.log_softmax(a, dim=1); T.special.entr(v.detach()); T.special.ndtri(q[1:3])
     T.special.logsumexp(a, 1); T.special.xlogy(q, q); T.special.erfinv(q)
+    T.cummax(x, 1); x.cummax(-1); T.cummin(x, dim=0); T.cummax(s, 0); T.cummax(n, 1); T.cummin(n, 1); T.cummax(li, 1)
+    T.cummin(li, 2); T.cummax(m, 0); T.cummax(e, 0); T.cummax(x, 3); T.cummax(li, 1).indices; T.cummin(e, 1)
+    T.logcumsumexp(x, 1); x.logcumsumexp(0); T.logcumsumexp(s, 0); T.logcumsumexp(v * 30, 0); T.logcumsumexp(li, 0)
+    T.logcumsumexp(n.detach(), 1); T.logcumsumexp(e, 0); T.logcumsumexp(x, 4)
+    T.logcumsumexp(T.tensor([-np.inf, -np.inf, 1.0, np.inf, 2.0]), 0); T.logcumsumexp(x.float(), -1); T.kthvalue(x, 2)
+    x.kthvalue(1, 0); T.kthvalue(x, 2, dim=1, keepdim=True); T.kthvalue(s, 1); T.kthvalue(x, 0); T.kthvalue(x, 5)
+    T.kthvalue(n[0], 4); T.kthvalue(n[0], 3); T.kthvalue(e, 1); T.kthvalue(e, 1, 0); T.kthvalue(m, 1)
+    T.kthvalue(li, 3, 1).values; T.mode(li); li.mode(1); T.mode(li, 0, True); T.mode(x); T.mode(s); T.mode(e, 0)
+    T.mode(e, 1); T.mode(m, 1)[0]; T.nanmedian(x); T.nanmedian(n); T.nanmedian(n[:2], 1); n.nanmedian(0, True)
+    T.nanmedian(s, 0); T.nanmedian(e); T.nanmedian(e, 0); T.nanmedian(li); T.nanmedian(m); T.nanmedian(n[2])
+    T.nanmedian(n[:2], dim=-1).indices; T.float_power(x, 2); T.float_power(2, x); (x * 1).float_power_(2)
+    (x.float()).float_power_(2); T.msort(x); T.msort(s); T.msort(n); T.unique_consecutive(T.tensor([1, 1, 2, 1]))
+    T.unique_consecutive(T.tensor([1, 1, 2, 1]), True, True)
+    T.unique_consecutive(li, return_inverse=True, return_counts=True); T.unique_consecutive(n.detach())
+    T.unique_consecutive(m, dim=1); T.unique_consecutive(T.tensor([[1, 1, 1], [1, 1, 2]]), True, True, dim=1)
+    T.unique_consecutive(s.detach(), True, True)
+    T.unique_consecutive(T.tensor([[1, 2], [1, 2], [3, 2]]), dim=0, return_counts=True)
+    T.unique_consecutive(e.detach(), True, True); T.unique_consecutive(e.detach(), True, True, 0)
+    T.unique_consecutive(x.detach(), dim=5); li.unique_consecutive(dim=2); x.diff(dim=1); T.diff(x, 2, 0); T.diff(x, 2)
+    T.diff(m, 2, 2); T.diff(li, dim=1); T.diff(x, 0); T.diff(x, -1); T.diff(a, prepend=a[:, :1])
+    T.diff(a, 1, 0, a[:1] * 2, a); T.diff(a, append=v); T.diff(e); T.diff(e, dim=0); T.diff(a, prepend=li[0, :2, :1])
+    T.diff(x, n=1, axis=1); T.diff(x, dim=3); T.diff(T.tensor([200, 100], dtype=T.uint8)); T.trapezoid(x)
+    T.trapezoid(x, dim=1); T.trapezoid(a, dx=0.5); T.trapezoid(a, a[0]); T.trapezoid(a, a * 2, dim=0)
+    T.trapz(v, v * v); T.trapz(v, dx=2); T.trapezoid(x, w, dim=1); T.trapezoid(a, v); T.trapezoid(a, v, dx=1)
+    T.trapezoid(li); T.trapezoid(li, dx=2); T.trapezoid(m); T.trapezoid(s); T.trapezoid(e); T.trapezoid(e, dim=0)
+    T.trapezoid(a, li[0, 0, :3]); T.trapezoid(v, a.new_zeros(2, 5)); T.trapezoid(a[0], a); T.trapezoid(v, x)
+    T.trapezoid(v, m2[0]); T.cumulative_trapezoid(x, dim=1); T.cumulative_trapezoid(a, a[0])
+    T.cumulative_trapezoid(a, a * 2, dim=0); T.cumulative_trapezoid(v, dx=0.5); T.cumulative_trapezoid(li)
+    T.cumulative_trapezoid(li, li); T.cumulative_trapezoid(m); T.cumulative_trapezoid(s); T.cumulative_trapezoid(e)
+    T.cumulative_trapezoid(a, v); T.cov(li[0]); T.cov(m2); T.cov(e); T.cov(e.t())
+    T.cov(a, fweights=T.tensor([1, 2, 0])); T.cov(a, aweights=v[:3] ** 2)
+    T.cov(arr2, aweights=v ** 2, fweights=T.tensor([1, 2, 0, 1, 3]), correction=2)
+    T.cov(a, fweights=T.tensor([0, 0, 0])); T.cov(a, fweights=v[:3]); T.cov(a, aweights=T.tensor([1, 2, 3]))
+    T.cov(a, aweights=v ** 2); T.cov(a, fweights=T.tensor([1, -2, 3])); T.cov(a, correction=3); arr2.corrcoef()
+    T.corrcoef(x); T.corrcoef(li[0]); T.corrcoef(s); T.cov(a, aweights=v[:3] * 0 + 1, correction=0)
 """
 
 WRITTEN = """
@@ -317,6 +418,57 @@ WRITTEN = """
     (a * 1).sub_(1.5, a).addcmul_(2.0, a, a); (target + 0).fill_diagonal_(3)
     T.zeros(7, 2).fill_diagonal_(1, wrap=True); T.zeros(3, 3, 3).fill_diagonal_(2); T.zeros(2, 3, 3).fill_diagonal_(2)
     T.zeros(3).fill_diagonal_(2); T.zeros(2, 4).fill_diagonal_(-1)
+"""
+
+ELEMENTWISE = """
+    T.copysign(x, -1.0); T.copysign(x, -x); T.copysign(li, -1); T.copysign(li, x); x.copysign(T.tensor(-0.0))
+    (x * 1).copysign_(-x); T.copysign(T.tensor([0.0, -0.0, np.nan, np.inf]), T.tensor([-1.0, 1.0, -1.0, -0.0]))
+    T.signbit(x); T.signbit(li - 1); T.signbit(m); T.signbit(T.tensor([0.0, -0.0, np.inf, -np.inf])); T.deg2rad(li)
+    T.rad2deg(x); (x * 1).deg2rad_(); T.rad2deg_(x * 1); T.gcd(li, T.tensor(6)); T.gcd(li, li + 2); T.gcd(x, x)
+    T.gcd(m, m); T.lcm(li, li + 1); T.lcm(li - 3, T.tensor(4)); T.lcm(x, x); T.gcd(li.int(), li.to(T.uint8))
+    T.lcm(li.int(), li); (li * 4).gcd_(T.tensor(6)); T.lcm_(li * 2, T.tensor(3)); T.ldexp(x, li[0, :3])
+    T.ldexp(li, li); T.ldexp(li, x[:, :1]); T.ldexp(x.float(), T.tensor(3)); (x * 1).ldexp_(li[0, :3])
+    (li * 1).ldexp_(li); T.logaddexp2(x, w); T.logaddexp2(x, s)
+    T.logaddexp2(T.tensor([np.inf, -np.inf, np.nan, 1.0]), T.tensor([np.inf, -np.inf, 1.0, 2000.0]))
+    T.sinc(x.detach()); T.sinc(v); T.sinc(li); (x * 1).sinc_(); T.sinc(T.zeros(2)); T.positive(x); T.positive(m)
+    T.positive(li); x.positive(); T.logit(x, 0.1); T.logit(x, eps=1e-6); x.sigmoid().logit(); T.logit(li)
+    T.logit_(x.sigmoid() * 1); (x.sigmoid() * 1).logit_(0.3); T.erfinv(x.tanh())
+    T.erfinv(T.tensor([0.0, 1.0, -1.0, 2.0, np.nan, 0.999999, 1e-30])); (x / 10).erfinv_(); T.erfinv(x.float().tanh())
+    T.float_power(x.abs(), 2.5); T.float_power(2, x); T.float_power(li, 2); T.float_power(x.abs(), li[0, :3])
+    T.float_power(li + 1, -1); (x * 1).float_power_(2); x.float().float_power_(2); x.abs().float_power(w); T.fill(x, 2)
+    T.fill(li, 2.5); T.fill(x, s); T.fill(x, v); T.fill(m, 2); T.fill_(x * 1, 3); T.zero_(x * 1); T.clamp_(x * 1, 0, 1)
+    T.clamp_min_(x * 1, 0.0); T.clamp_max_(x * 1, max=0.5); T.clip_(x * 1, -1, 1); T.round_(x * 1)
+    T.nan_to_num_(T.tensor([np.nan, np.inf])); T.xlogy_(x * 1, s.abs()); (x * 1).less_(0); (x * 1).less_equal_(w)
+    (x * 1).greater_(0); (x * 1).greater_equal_(0); (li * 1).not_equal_(2); T.isreal(x); T.nan_to_num_(x * 1)
+    T.logit(x.detach())
+"""
+
+OF_NETWORKS = """
+    T.batch_norm(x, v[:3], None, None, None, True, 0.1, 1e-5, False)
+    T.batch_norm(x, v[:3], v[1:4], v[:3].detach(), v[1:4].detach() ** 2, False, 0.1, 1e-5, True)
+    T.instance_norm(x, v[:3], None, None, None, True, 0.1, 1e-5, True); T.embedding(w, li); T.embedding(w, li, 1)
+    T.embedding(w, li, padding_idx=-1); T.embedding(w, x); T.dropout(x, 0.0, True); T.dropout(x, 0.5, False)
+    T.dropout(x, p=1.0, train=True); T.dropout(x, 2.0, True); T.dropout_(x * 1, 1.0, True)
+    T.alpha_dropout(x, 0.5, False); T.feature_dropout(x, 1.0, True); T.feature_alpha_dropout_(x * 1, 0.5, False)
+    T.binary_cross_entropy_with_logits(a, a.detach().sigmoid())
+    T.binary_cross_entropy_with_logits(a, a.detach().sigmoid(), v[:3].detach(), v[1:4].abs().detach(), 0)
+    T.binary_cross_entropy_with_logits(a, a.sigmoid(), reduction=2); T.kl_div(a, a.detach().exp())
+    T.kl_div(a, a.detach(), 2, log_target=True); T.kl_div(a, a.detach().exp(), reduction=0)
+    T.hinge_embedding_loss(a, a.detach().sign()); T.hinge_embedding_loss(a, a.detach().sign(), 0.5, 0)
+    T.margin_ranking_loss(a, a * 2, a.detach().sign(), 0.1)
+    T.margin_ranking_loss(a, a * 2, a.detach().sign(), reduction=2)
+    T.cosine_embedding_loss(a, a * v[:3], T.tensor([1, -1]))
+    T.cosine_embedding_loss(a, a * v[:3], T.tensor([1, -1]), 0.1, 0); T.triplet_margin_loss(a, a * 2, a * v[:3])
+    T.triplet_margin_loss(a, a * 2, a * v[:3], 0.5, 1, 1e-6, True, 0)
+    T.poisson_nll_loss(a, a.detach().abs(), True, False, 1e-8, 1)
+    T.poisson_nll_loss(a.abs(), a.detach().abs() * 4, False, True, 1e-8, 0); T.constant_pad_nd(x, (1, 2))
+    T.constant_pad_nd(x, (1, -1, 2, 0), 3.0); T.adaptive_max_pool1d(x, 2); T.rms_norm(x, (4,))
+    T.rms_norm(x, [4], v[:4], 1e-3); T.hardshrink(x); T.hardshrink(x, 0.1); T.pixel_unshuffle(x[None, :, :2], 2)
+    T.channel_shuffle(x.transpose(0, 1)[None], 3); F.channel_shuffle(x, 3); T.channel_shuffle(x, 2)
+    T.channel_shuffle(a, 1); T.channel_shuffle(x, 0); T.channel_shuffle(x.reshape(1, 6, 4), 2)
+    T.bilinear(a, a, x[:, :, :3].contiguous()); T.celu_(x * 1, 0.5); T.threshold_(x * 1, 0.1, 2.0); T.rrelu(x)
+    T.rrelu_(x * 1, 0.1, 0.3); F.rrelu_(x * 1); T.detach(x).requires_grad; T.detach_(x * 1).requires_grad
+    T.is_anomaly_enabled(); F.pdist(w.detach(), 1.0); T.layer_norm(x, (4,)); T.group_norm(x, 3)
 """
 
 CREATION = """
@@ -353,13 +505,32 @@ CREATION = """
     T.FloatTensor(np.zeros(2, np.float32)); T.FloatTensor(np.zeros(2)); T.FloatTensor(3.0)
     T.FloatTensor(T.Size([2, 3])).shape; T.FloatTensor(T.zeros(2)); T.FloatTensor(T.zeros(2).double())
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
-    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32); T.Tensor([[1, 2], [3, 4]]).dtype
+    T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32);
+    T.zeros(2).type(T.zeros(2).long().type()); T.ones(2, dtype=T.bool).type().partition(".")[2]
+    T.zeros(2).type("torch.DoubleTensor"); T.Tensor([[1, 2], [3, 4]]).dtype; T.ones(2).type('torch.Nothing')
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
     T.zeros(2).double().new_zeros(2, 3); T.zeros(2).new_zeros((2,), dtype=T.int64)
     T.zeros(2).long().new_full((2,), 1.5); T.zeros(2).new_ones(2, requires_grad=True); T.zeros(2).new_empty(2).shape
     T.tril_indices(3, 3); T.triu_indices(2, 3, 1, dtype=T.int32); T.tril_indices(3, 2, offset=-1)
+    T.tensor(deque([1.0, 2.0]))
+    T.tensor(deque([[1, 2], deque([3, 4])])); T.tensor(deque([T.tensor(1.0), T.tensor(2.0)])); T.tensor(deque()).shape
     T.broadcast_shapes((2, 1), (3,)); T.broadcast_shapes((2,), (3,)); T.empty_like(T.zeros(2)).shape
+    T.hann_window(5); T.hann_window(5, False); T.hann_window(0); T.hann_window(1); T.hann_window(-1)
+    T.hann_window(4, dtype=T.int64); T.hann_window(4, dtype=T.float64); T.hann_window(2.5); T.hann_window(True)
+    T.hann_window(6, periodic=False, dtype=T.float64); T.hann_window(4, requires_grad=True); T.hamming_window(5)
+    T.hamming_window(5, True, 0.5, 0.5); T.hamming_window(7, False, dtype=T.float64); T.blackman_window(5)
+    T.blackman_window(6, False, dtype=T.float64); T.bartlett_window(5); T.bartlett_window(4, False, dtype=T.float64)
+    T.bartlett_window(2, False); T.kaiser_window(5); T.kaiser_window(5, False, 3.0)
+    T.kaiser_window(9, dtype=T.float64); T.kaiser_window(1); T.kaiser_window(0); T.kaiser_window(1, False)
+    T.hann_window(2); T.hann_window(2, False); T.hann_window(3, foo=1); T.is_signed(T.tensor(True))
+    T.is_signed(T.zeros(1)); T.is_signed(T.tensor(1, dtype=T.uint8)); T.is_inference(T.zeros(1))
+    T.zeros(1).is_inference(); T.is_nonzero(T.tensor([2])); T.is_nonzero(T.zeros(2)); T.tensor(0.0).is_nonzero()
+    T.is_nonzero(T.zeros(0)); T.is_same_size(T.zeros(2), T.zeros(3)); T.zeros(2).is_same_size(T.ones(2))
+    T.isreal(T.arange(3)); T.get_device(T.zeros(1, device='cpu')); T.hann_window(8).stride()
+
+
+    T.detach(x * 2); T.detach(2.0)
 """
 
 # Each sets ``out`` from the leaves x and w, of shape (3, 4), by changing things in place.
@@ -489,6 +660,14 @@ IN_PLACE = [
     "y = x * 1; v = y[0]; a = v._version; y.add_(1); out = T.tensor([float(a), float(v._version), float(y._version)])",
     "y = x * 1; d = y.detach()[0]; d.mul_(2); out = y * w",
     "y = x * 1; f = y.flip(0); f.mul_(2); out = (y * w, f)",
+    "y = x * 1; y.gt_(0); out = y * w",
+    "y = x * 1; v = y[0]; v.less_(w[0]); out = y * w",
+    "y = T.zeros(3, 4, dtype=T.float64); y.eq_(w); out = y * x",
+    "y = x * 1; y.fill_diagonal_(2.0); out = y * w",
+    "y = (x * w).t().contiguous(); y.fill_diagonal_(3.0, wrap=True); out = y * y",
+    "y = x * 1; y.renorm_(2, 0, 0.5); out = y * w",
+    "y = x * 1; y.float_power_(2); out = y * w",
+    "y = x * 1; y.addmm_(w, w.t() @ w); out = y * y",
     "y = x * 1; y.real.mul_(2); out = y * w",
     "m = x > 0; m[0] = False; out = m.to(T.float64)",
     "y = x * 1; c = y.contiguous(); c.mul_(2); out = y * w",
@@ -539,6 +718,7 @@ def evaluate(T, expression, inputs):
             "T": T,
             "F": functional,
             "np": np,
+            "deque": deque,
             "put": put,
             "distances": distances,
             "m": None,
@@ -686,6 +866,33 @@ def test_distances_can_be_differentiated_twice_and_have_no_gradient_at_zero(rows
     assert bool(gg.isfinite(grad).all())
 
 
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, np.inf])
+@pytest.mark.parametrize("rows", [4, 40])
+def test_gradients_of_distances_are_those_of_pytorch_at_zeros_and_ties_too(p, rows, device):
+    random = np.random.default_rng(1)
+    array = random.integers(-2, 3, (2, rows, 3)) / 2.0
+    start = random.standard_normal((2, rows, rows))
+    found = []
+    for T, where in ((gg, device), (torch, "cpu")):
+        x, y = (T.tensor(each, device=where).requires_grad_() for each in (array, array[:1, ::-1].copy()))
+        out = T.cdist(x, y, p, compute_mode="donot_use_mm_for_euclid_dist")
+        pairs = T.pdist(y[0], p)
+        weights = T.tensor(start, device=where)
+        found.append([out, pairs, *T.autograd.grad((out * weights).sum() + (pairs**2).sum(), (x, y))])
+    for mine, expected in zip(*found, strict=True):
+        close(mine, plain(expected), 1e-9, 1e-9)
+
+
+def test_distances_of_many_rows_are_found_in_parts(device, monkeypatch):
+    x, y = (gg.tensor(draw.standard_normal((n, 5)), device=device).requires_grad_() for n in (13, 7))
+    whole = gg.cdist(x, y, 1.5)
+    expected = gg.autograd.grad((whole**2).sum(), (x, y))
+    monkeypatch.setattr(gg.ops.distance, "_rows_at_once", lambda *shape: 4)
+    parts = gg.cdist(x, y, 1.5)
+    close(parts, whole, 1e-12, 1e-12)
+    close(list(gg.autograd.grad((parts**2).sum(), (x, y))), list(expected), 1e-12, 1e-12)
+
+
 @pytest.mark.parametrize("expression", expressions(WRITTEN))
 def test_results_written_to_given_tensors_and_old_orders_of_arguments(expression, device):
     array = np.arange(6.0).reshape(2, 3) - 2.5
@@ -713,6 +920,16 @@ def test_results_with_a_history_are_not_written_to_given_tensors():
         gg.exp(gg.zeros(3), out=out)
     assert out.tolist() == [1, 1, 1]
     assert gg.add(out, 1, out=out) is out
+
+
+@pytest.mark.parametrize("expression", expressions(ELEMENTWISE))
+def test_elementwise_functions(expression, device):
+    compare(expression, INPUTS, device)
+
+
+@pytest.mark.parametrize("expression", expressions(OF_NETWORKS))
+def test_functions_of_networks_under_the_names_and_arguments_of_the_top_level(expression, device):
+    compare(expression, INPUTS, device)
 
 
 @pytest.mark.parametrize("expression", expressions(CREATION))

@@ -408,6 +408,23 @@ def test_cross_entropy_of_a_class_that_is_not_there_is_nan():
     loss, (slope, _) = softmax.cross_entropy(x, target, None, -100, "mean", 0.1, True)
     assert np.isnan(loss.get())
     assert np.isnan(slope.get()).all()
+    with pytest.raises(IndexError, match=r"Target (4|-5) is out of bounds"):
+        cuda.raise_faults()
+
+
+@pytest.mark.parametrize("shape", [(9, 30), (3, 70000), (2, 30, 7)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_every_kernel_of_cross_entropy_reports_a_class_that_is_not_there(shape, smoothing):
+    x = on_device(values(shape, np.float32))
+    for wrong in (shape[1], -1):
+        target = np.ones((shape[0], *shape[2:]), np.int64)
+        target.flat[-1] = wrong
+        given = x, on_device(target), None
+        softmax.cross_entropy(*given, wrong, "sum", smoothing, True)
+        cuda.synchronize()
+        softmax.cross_entropy(*given, -100, "sum", smoothing, True)
+        with pytest.raises(IndexError, match=f"Target {wrong} is out of bounds"):
+            cuda.synchronize()
 
 
 def soft_entropy(array, target, weight, reduction, smoothing, g):
@@ -783,6 +800,8 @@ def test_places_in_several_dimensions(together):
     first, second = np.array([0, 0, 2, -1]), np.array([0, 0, 4, -1, -1])
     inside = (first >= 0)[:, None] & (second >= 0)
     assert np.array_equal(out, np.where(inside, first[:, None] * 5 + second, -(2**62)))
+    with pytest.raises(IndexError, match="index 3 is out of bounds for a dimension with size 3"):
+        cuda.raise_faults()
 
 
 def test_indexing_by_several_arrays_is_reproducible(monkeypatch):
@@ -808,8 +827,12 @@ def test_indexing_by_several_arrays_is_reproducible(monkeypatch):
         outside = index(gg.tensor([0, 3, -7], device="cuda"), gg.tensor([9, 0, 0], device="cuda"))
         t = gg.tensor(x, device="cuda", requires_grad=True)
         picked = t[outside]
+        with pytest.raises(IndexError, match="is out of bounds for a dimension with size"):
+            gg.cuda.synchronize()
         assert picked.isnan().sum().item() == picked.numel() * 2 // 3
         picked.nan_to_num(0.0).sum().backward()
+        with pytest.raises(IndexError, match="is out of bounds for a dimension with size"):
+            gg.cuda.synchronize()
         assert t.grad.sum().item() == picked.numel() // 3
 
 
@@ -826,8 +849,13 @@ def test_rows_are_picked(dtype, together):
 def test_a_row_that_is_not_there_is_nan(together):
     rows = on_device(values((4, 3), np.float32))
     places = on_device(np.array([0, 4, -1, 3]))
-    out = together(lambda: indexing.take_rows(rows, places)).get()
+    check = ("row {wrong} of {limit}", KeyError)
+    out = together(lambda: indexing.take_rows(rows, places, 0, check)).get()
     assert np.isnan(out).all(1).tolist() == [False, True, True, False]
+    with pytest.raises(KeyError, match=r"row (4|-1) of 4"):
+        cuda.raise_faults()
+    cuda.raise_faults()  # once
+    together(lambda: indexing.take_rows(rows, places))
 
 
 # Windows
@@ -1076,8 +1104,17 @@ def test_a_dropout_that_is_watched_gives_what_it_gives_by_itself():
 def update(kind, arrays, state, numbers, group):
     params, gradients = arrays
     first, second, third = state
-    decay = group["weight_decay"]
-    if kind is algorithms.SGD:
+    decay = group.get("weight_decay", 0.0)
+    if kind is algorithms.Adamax:
+        optim.adamax(params, gradients, first, second, numbers, group["betas"], group["eps"], decay)
+    elif kind is algorithms.NAdam:
+        decay = 0.0 if group["decoupled_weight_decay"] else decay
+        optim.nadam(params, gradients, first, second, numbers, group["betas"], group["eps"], decay)
+    elif kind is algorithms.Rprop:
+        optim.rprop(params, gradients, first, second, numbers, group["etas"], group["step_sizes"])
+    elif kind is algorithms.ASGD:
+        optim.asgd(params, gradients, first, numbers, group["lambd"], decay)
+    elif kind is algorithms.SGD:
         momentum = group["momentum"]
         optim.sgd(params, gradients, first if momentum else None, numbers, momentum, decay, group["nesterov"])
     elif kind is algorithms.RMSprop:
@@ -1112,6 +1149,11 @@ OPTIMIZERS = [
     (algorithms.RAdam, {"weight_decay": 0.1, "maximize": True}),
     (algorithms.RAdam, {"betas": (0.5, 0.6), "weight_decay": 0.1, "decoupled_weight_decay": True}),
     (algorithms.RAdam, {"betas": (0.5, 0.9)}),
+    (algorithms.Adamax, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.NAdam, {"weight_decay": 0.1, "maximize": True}),
+    (algorithms.NAdam, {"betas": (0.5, 0.9), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (algorithms.Rprop, {"maximize": True}),
+    (algorithms.ASGD, {"weight_decay": 0.1, "lambd": 0.1, "t0": 3}),
 ]
 
 
@@ -1122,6 +1164,7 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
     sizes = ((1, False), (4099, False), (640, True)) if dtype == np.float32 else ((4099, False),)
     param = gg.tensor(np.zeros(1), requires_grad=True)
     group = kind([param], lr=0.01, **options).param_groups[0]
+    scalars = kind([param], lr=0.01, **options)._scalars(group)
     decoupled = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
     fixed = {"momentum": group.get("momentum", 0.0), "dampening": group.get("dampening", 0.0)}
     fixed |= {"betas": group.get("betas", (0.0, 0.0)), "decoupled_decay": decoupled, "maximize": group["maximize"]}
@@ -1136,10 +1179,17 @@ def test_optimizers_step_as_on_the_cpu(kind, options, dtype, together):
         numbers, step, lr = optim.numbers(), xp.zeros(()), xp.asarray(0.01)
         found_inf = xp.zeros((), np.float32)
         control = {"scale": xp.asarray(8.0, np.float32), "found_inf": found_inf}
+        kept = [xp.full(1, value, np.float32) for value in scalars.values()]
+        if kind is algorithms.Rprop:
+            state[1][...] = 0.01
         first, second, *others = gradients(size)
         for k, g in enumerate([first, second, np.full(size, np.inf), *others]):
             found_inf[...] = k == 2
             optim.prepare(numbers, step, lr, **fixed, **control)
+            if kind is algorithms.NAdam:
+                optim.nadam_numbers(numbers, step, *kept, group["betas"][0], group["momentum_decay"])
+            elif kind is algorithms.ASGD:
+                optim.asgd_numbers(numbers, step, *kept, group["lambd"], group["alpha"], group["t0"])
             update(kind, (params, [(on_device(g.astype(dtype)), 0)]), state, numbers, group)
         return params, step
 

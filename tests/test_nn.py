@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import importlib
 import inspect
 import math
 import pickle
@@ -16,7 +17,7 @@ from helpers import ACCELERATED, close, host, needs_torch, on_every_device, torc
 
 import gpugrad as gg
 from gpugrad import nn
-from gpugrad.autograd import gradgradcheck
+from gpugrad.autograd import gradcheck, gradgradcheck
 from gpugrad.nn import functional as F
 from gpugrad.nn import init
 from gpugrad.nn.utils import rnn as rnn_utils
@@ -190,23 +191,7 @@ def test_attributes_cost_no_lookup_and_unknown_ones_raise():
     assert layer.__dict__["weight"] is layer.weight
     with pytest.raises(AttributeError, match="'Linear' object has no attribute 'wait'"):
         layer.wait  # noqa: B018
-    assert layer.__getattr__("weight") is layer.weight
-    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'wait'"):
-        layer.__getattr__("wait")
     assert {"weight", "bias", "forward"} <= set(dir(layer))
-
-    class Wrapper(nn.Module):
-        def __init__(self, module):
-            super().__init__()
-            self.module = module
-
-        def __getattr__(self, name):
-            try:
-                return super().__getattr__(name)
-            except AttributeError:
-                return getattr(self.module, name)
-
-    assert Wrapper(layer).weight is layer.weight
 
 
 def test_parameter():
@@ -405,6 +390,122 @@ def test_loading_by_assignment():
     assert net.first.weight.requires_grad
     assert not net.scale.requires_grad
     assert net.offset is state["offset"]
+
+
+def hooked(T):
+    """A network whose state dict hooks write down what they see, and change it; for either library."""
+    seen = []
+
+    class Counted(T.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = T.nn.Linear(2, 1)
+            self.count = 3
+
+        def get_extra_state(self):
+            return {"count": self.count}
+
+        def set_extra_state(self, state):
+            self.count = state["count"]
+
+    def add(module, state, prefix, metadata):
+        seen.append(("saved", type(module).__name__, prefix, list(state)))
+        state[prefix + "old"] = state.pop(prefix + "weight")
+
+    def rename(module, state, prefix, metadata, strict, missing, unexpected, errors):
+        seen.append(("loading", type(module).__name__, prefix, strict, list(missing), list(unexpected), list(errors)))
+        state[prefix + "weight"] = state.pop(prefix + "old")
+
+    def forgive(module, keys):
+        seen.append(("loaded", type(module).__name__, list(keys.missing_keys), list(keys.unexpected_keys)))
+        keys.missing_keys.clear()
+
+    net = T.nn.Sequential(Counted(), T.nn.ReLU())
+    layer = net[0].layer
+    handles = [
+        layer.register_state_dict_pre_hook(lambda m, prefix, keep_vars: seen.append(("saving", prefix, keep_vars))),
+        layer.register_state_dict_post_hook(add),
+        layer.register_load_state_dict_pre_hook(rename),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("plain", len(args)))),
+        layer._register_load_state_dict_pre_hook(lambda *args: seen.append(("with", len(args))), with_module=True),
+        net.register_load_state_dict_post_hook(forgive),
+    ]
+    return net, handles, seen
+
+
+def run_hooked(T):
+    net, handles, seen = hooked(T)
+    other, *_ = hooked(T)
+    other[0].count = 7
+    state = other.state_dict()
+    keys = list(state)
+    del state["0.layer.bias"]
+    net.load_state_dict(state)
+    same = bool((net[0].layer.weight == other[0].layer.weight).all())
+    count = net[0].count
+    net.state_dict()
+    for handle in handles:
+        handle.remove()
+    seen.append(list(net.state_dict()))
+    return keys, same, count, seen
+
+
+@needs_torch
+def test_state_dict_hooks_and_extra_state():
+    assert run_hooked(gg) == run_hooked(torch)
+    net, _, _ = hooked(gg)
+    state = net.state_dict()
+    state["more"] = gg.ones(1)
+    with pytest.raises(RuntimeError, match=r"Unexpected.*more"):
+        net.load_state_dict(state)
+    plain = net[0]
+    state = plain.state_dict()
+    del state["_extra_state"]
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        plain.load_state_dict(state)
+    for action in (nn.ReLU().get_extra_state, lambda: nn.ReLU().set_extra_state(None)):
+        with pytest.raises(RuntimeError, match="no extra state"):
+            action()
+
+
+def test_a_module_may_make_its_own_part_of_a_state_dict():
+    class Quiet(nn.Linear):
+        def state_dict(self, *args, **kwargs):
+            return kwargs["destination"]
+
+    assert list(nn.Sequential(nn.Linear(1, 1), Quiet(1, 1)).state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_submodules_may_be_set_by_their_names():
+    net, layer = nn.Sequential(nn.Sequential(nn.ReLU())), nn.Linear(1, 1)
+    net.set_submodule("0.0", layer, strict=True)
+    net.set_submodule("0.more", layer)
+    net.set_submodule("1", layer)
+    assert net[0][0] is net[0].more is net[1] is layer
+    for error, args in (
+        (ValueError, ("", layer)),
+        (ValueError, ("0", 3)),
+        (AttributeError, ("0.no", layer, True)),
+        (AttributeError, ("0.0.weight", layer)),
+        (AttributeError, ("7.0", layer)),
+    ):
+        with pytest.raises(error):
+            net.set_submodule(*args)
+
+
+@on_every_device
+def test_to_empty_and_compile(device):
+    net = nn.Linear(2, 3)
+    weight = net.weight
+    assert net.to_empty(device=device) is net
+    assert net.weight is weight
+    assert weight.shape == (3, 2)
+    assert weight.device.type == device
+    init.ones_(net.weight), init.zeros_(net.bias)
+    net.compile()
+    with gg.no_grad():
+        for _ in range(4):
+            assert net(gg.ones(1, 2)).tolist() == [[2.0] * 3]
 
 
 @on_every_device
@@ -789,6 +890,24 @@ X = draw(2, 4, 6)
 IMAGE = draw(2, 4, 6, 7)
 VOLUME = draw(2, 4, 5, 6, 5)
 
+OFFSETS = np.array([0, 2, 2, 5, 6])
+
+
+def Unpooled(nn, dims, *args, size=None):
+    """A module that pools, and undoes it."""
+
+    class Unpooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = getattr(nn, f"MaxPool{dims}d")(*args, return_indices=True)
+            self.unpool = getattr(nn, f"MaxUnpool{dims}d")(*args)
+
+        def forward(self, x):
+            return self.unpool(*self.pool(x), output_size=size)
+
+    return Unpooled()
+
+
 LAYERS = {
     "identity": (lambda nn: nn.Identity(3, unused=1), X),
     "linear": (lambda nn: nn.Linear(6, 5), X),
@@ -809,10 +928,23 @@ LAYERS = {
     "conv-transpose1d": (lambda nn: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2), X),
     "conv-transpose2d": (lambda nn: nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, dilation=2), IMAGE),
     "conv-transpose3d": (lambda nn: nn.ConvTranspose3d(4, 3, 2, stride=2, bias=False), VOLUME),
+    "lazy-conv-transpose1d": (lambda nn: nn.LazyConvTranspose1d(6, 3, 2, 1, 1, 2), X),
+    "lazy-conv-transpose2d": (lambda nn: nn.LazyConvTranspose2d(3, 3, bias=False), IMAGE),
+    "lazy-conv-transpose3d": (lambda nn: nn.LazyConvTranspose3d(3, 2), VOLUME),
     "max-pool1d": (lambda nn: nn.MaxPool1d(3, 2, 1), X),
     "max-pool2d": (lambda nn: nn.MaxPool2d(2), IMAGE),
     "max-pool2d-indices": (lambda nn: nn.MaxPool2d(3, 2, 1, return_indices=True, ceil_mode=True), IMAGE),
     "max-pool3d": (lambda nn: nn.MaxPool3d(2), VOLUME),
+    "max-unpool1d": (lambda nn: Unpooled(nn, 1, 2), X),
+    "max-unpool2d": (lambda nn: Unpooled(nn, 2, (3, 1)), IMAGE),
+    "max-unpool2d-size": (lambda nn: Unpooled(nn, 2, 2, 2, 1, size=(6, 7)), IMAGE),
+    "max-unpool2d-full-size": (lambda nn: Unpooled(nn, 2, 2, size=IMAGE.shape), IMAGE),
+    "max-unpool2d-single": (lambda nn: Unpooled(nn, 2, 3, 3), IMAGE[0, ..., :6]),
+    "max-unpool3d": (lambda nn: Unpooled(nn, 3, 2, size=VOLUME.shape), VOLUME),
+    "lp-pool1d": (lambda nn: nn.LPPool1d(3, 2), np.abs(X)),
+    "lp-pool2d": (lambda nn: nn.LPPool2d(2, (3, 2), 2, ceil_mode=True), IMAGE),
+    "lp-pool2d-roots": (lambda nn: nn.LPPool2d(1.5, 2, stride=1), np.abs(IMAGE)),
+    "lp-pool3d": (lambda nn: nn.LPPool3d(2, 2), VOLUME),
     "avg-pool1d": (lambda nn: nn.AvgPool1d(3, 2, 1, ceil_mode=True, count_include_pad=False), X),
     "avg-pool2d": (lambda nn: nn.AvgPool2d((3, 2), padding=(1, 0), count_include_pad=False), IMAGE),
     "avg-pool2d-divisor": (lambda nn: nn.AvgPool2d(2, divisor_override=3), IMAGE),
@@ -833,6 +965,10 @@ LAYERS = {
     "instance-norm1d-single": (lambda nn: nn.InstanceNorm1d(4, affine=True), X[0]),
     "instance-norm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), IMAGE),
     "instance-norm3d": (lambda nn: nn.InstanceNorm3d(4), VOLUME),
+    "lazy-instance-norm1d": (lambda nn: nn.LazyInstanceNorm1d(), X),
+    "lazy-instance-norm2d": (lambda nn: nn.LazyInstanceNorm2d(track_running_stats=False), IMAGE),
+    "lazy-instance-norm3d": (lambda nn: nn.LazyInstanceNorm3d(momentum=0.3), VOLUME),
+    "local-response-norm": (lambda nn: nn.LocalResponseNorm(3, 0.1, k=2.0), IMAGE),
     "layer-norm": (lambda nn: nn.LayerNorm((4, 6)), X),
     "layer-norm-no-bias": (lambda nn: nn.LayerNorm(6, 1e-3, bias=False), X),
     "layer-norm-plain": (lambda nn: nn.LayerNorm(6, elementwise_affine=False), X),
@@ -840,7 +976,6 @@ LAYERS = {
     "rms-norm-eps": (lambda nn: nn.RMSNorm((4, 6), 1e-2), X),
     "group-norm": (lambda nn: nn.GroupNorm(2, 4), IMAGE),
     "group-norm-plain": (lambda nn: nn.GroupNorm(4, 4, affine=False), X),
-    "local-response-norm": (lambda nn: nn.LocalResponseNorm(3, 0.5, 0.7, 2.0), X),
     "local-response-norm-even": (lambda nn: nn.LocalResponseNorm(2), IMAGE),
     "local-response-norm-3d": (lambda nn: nn.LocalResponseNorm(9, alpha=2.0), VOLUME),
     "dropout-0": (lambda nn: nn.Dropout(0.0), X),
@@ -848,6 +983,31 @@ LAYERS = {
     "embedding": (lambda nn: nn.Embedding(5, 3), ints(4, 2)),
     "embedding-padding": (lambda nn: nn.Embedding(5, 3, padding_idx=-2), ints(4, 5)),
     "embedding-max-norm": (lambda nn: nn.Embedding(5, 3, max_norm=0.5), ints(4)),
+    "embedding-by-frequency": (lambda nn: nn.Embedding(5, 3, 1, scale_grad_by_freq=True, sparse=False), ints(4, 5)),
+    "embedding-bag": (lambda nn: nn.EmbeddingBag(5, 3), ints(4, 2)),
+    "embedding-bag-sum": (lambda nn: nn.EmbeddingBag(5, 3, mode="sum", padding_idx=1), ints(4, 5)),
+    "embedding-bag-max": (lambda nn: nn.EmbeddingBag(5, 3, max_norm=0.5, norm_type=1, mode="max"), ints(4, 5)),
+    "embedding-bag-max-padding": (lambda nn: nn.EmbeddingBag(3, 4, mode="max", padding_idx=-1), ints(8, 2, high=3)),
+    "embedding-bag-weights": (lambda nn: nn.EmbeddingBag(5, 3, mode="sum"), ints(6), OFFSETS[:4], draw(6)),
+    "embedding-bag-weights-2d": (
+        lambda nn: nn.EmbeddingBag(5, 3, mode="sum", padding_idx=0),
+        ints(4, 2),
+        None,
+        draw(4, 2),
+    ),
+    **{
+        f"embedding-bag-{mode}-{last}-{padding}": (
+            lambda nn, mode=mode, last=last, padding=padding: nn.EmbeddingBag(
+                5, 3, mode=mode, include_last_offset=last, padding_idx=padding
+            ),
+            ints(6),
+            OFFSETS if last else OFFSETS[:4],
+        )
+        for mode in ("sum", "mean", "max")
+        for last in (False, True)
+        for padding in (None, 3)
+    },
+    "embedding-bag-empty": (lambda nn: nn.EmbeddingBag(5, 3, mode="max"), ints(0), np.array([0, 0])),
     "flatten": (lambda nn: nn.Flatten(), IMAGE),
     "flatten-some": (lambda nn: nn.Flatten(1, 2), IMAGE),
     "unflatten": (lambda nn: nn.Unflatten(1, (2, -1)), X),
@@ -858,13 +1018,21 @@ LAYERS = {
     "constant-pad3d": (lambda nn: nn.ConstantPad3d(1, 2.0), VOLUME),
     "reflection-pad1d": (lambda nn: nn.ReflectionPad1d(2), X),
     "reflection-pad2d": (lambda nn: nn.ReflectionPad2d((1, 2, 3, 0)), IMAGE),
+    "reflection-pad3d": (lambda nn: nn.ReflectionPad3d((1, 2, 3, 0, 1, 1)), VOLUME),
+    "replication-pad3d": (lambda nn: nn.ReplicationPad3d((1, 2, 3, 0, 1, 1)), VOLUME),
+    "circular-pad3d": (lambda nn: nn.CircularPad3d(1), VOLUME),
+    "channel-shuffle": (lambda nn: nn.ChannelShuffle(2), IMAGE),
+    "adaptive-softmax": (lambda nn: nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0), draw(8, 6), ints(8, high=9)),
+    "adaptive-softmax-bias": (
+        lambda nn: nn.AdaptiveLogSoftmaxWithLoss(6, 9, [2, 4, 7], 1.5, head_bias=True),
+        draw(3, 6),
+        np.array([0, 1, 8]),
+    ),
+    "adaptive-softmax-single": (lambda nn: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3]), draw(4), np.array(7)),
     "replication-pad1d": (lambda nn: nn.ReplicationPad1d((3, 1)), X),
     "replication-pad2d": (lambda nn: nn.ReplicationPad2d(2), IMAGE),
     "circular-pad1d": (lambda nn: nn.CircularPad1d((1, 2)), X),
     "circular-pad2d": (lambda nn: nn.CircularPad2d(1), IMAGE),
-    "reflection-pad3d": (lambda nn: nn.ReflectionPad3d((1, 1, 0, 1, 1, 0)), VOLUME),
-    "replication-pad3d": (lambda nn: nn.ReplicationPad3d((3, 1, 2, 0, 1, 2)), VOLUME),
-    "circular-pad3d": (lambda nn: nn.CircularPad3d(1), VOLUME),
     "upsample-nearest": (lambda nn: nn.Upsample(scale_factor=2), IMAGE),
     "upsample-bilinear": (lambda nn: nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), IMAGE),
     "upsample-size": (lambda nn: nn.Upsample(size=(9, 4), mode="bilinear"), IMAGE),
@@ -892,35 +1060,6 @@ LAYERS = {
     "weight-norm-parametrized": (lambda nn: nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(4, 3, 3)), X),
     "weight-norm-recurrent": (lambda nn: nn.utils.parametrizations.weight_norm(nn.LSTM(6, 2), "weight_hh_l0"), X),
 }  # fmt: skip
-
-
-def Unpooled(nn, pool, unpool, same_size=False):
-    class Both(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.pool, self.unpool = pool, unpool
-
-        def forward(self, x):
-            pooled, places = self.pool(x)
-            return self.unpool(pooled * pooled, places, x.shape if same_size else None)
-
-    return Both()
-
-
-LAYERS |= {
-    "max-unpool1d": (lambda nn: Unpooled(nn, nn.MaxPool1d(2, return_indices=True), nn.MaxUnpool1d(2)), X),
-    "max-unpool2d": (
-        lambda nn: Unpooled(nn, nn.MaxPool2d(2, 2, return_indices=True), nn.MaxUnpool2d(2, stride=2), True), IMAGE,
-    ),
-    "max-unpool2d-padded": (
-        lambda nn: Unpooled(nn, nn.MaxPool2d(3, padding=1, return_indices=True), nn.MaxUnpool2d(3, padding=1), True),
-        IMAGE,
-    ),
-    "max-unpool3d": (
-        lambda nn: Unpooled(nn, nn.MaxPool3d((1, 2, 2), return_indices=True), nn.MaxUnpool3d((1, 2, 2)), True), VOLUME,
-    ),
-}  # fmt: skip
-
 
 ACTIVATIONS = {
     "relu": lambda nn: nn.ReLU(),
@@ -956,6 +1095,11 @@ ACTIVATIONS = {
     "log-softmax": lambda nn: nn.LogSoftmax(dim=1),
     "softmax2d": lambda nn: nn.Softmax2d(),
 }
+
+LABELS = np.array([[2, 0, -1, 1], [-1, 0, 1, 2], [3, 3, 1, -1], [0, 1, 2, 3], [1, -1, -1, -1]])
+PROBS = np.log(draw(6, 5, 4, low=0.05, high=1.0) / draw(6, 5, 4, low=0.05, high=1.0).sum(2, keepdims=True))
+SPELLED = np.array([[1, 2, 2], [3, 1, 0], [2, 2, 2], [1, 0, 0], [0, 0, 0]])
+SPELLED_LENGTHS, STEPS = np.array([3, 2, 3, 1, 0]), np.array([6, 4, 6, 1, 5])
 
 LOGITS, CLASSES = draw(5, 4, low=-3, high=3), ints(5, high=4)
 UNIT, ZERO_ONE = draw(5, 4, low=0.05, high=0.95), (draw(5, 4) > 0).astype(np.float64)
@@ -998,6 +1142,30 @@ LOSSES = {
     "hinge-embedding": (lambda nn, r: nn.HingeEmbeddingLoss(reduction=r), A[:, 0], SIGNS),
     "soft-margin": (lambda nn, r: nn.SoftMarginLoss(reduction=r), A[:, 0], SIGNS),
     "triplet": (lambda nn, r: nn.TripletMarginLoss(0.7, swap=True, reduction=r), A, B, C),
+    "triplet-distance": (lambda nn, r: nn.TripletMarginWithDistanceLoss(margin=0.7, reduction=r), A, B, C),
+    "triplet-a-distance": (
+        lambda nn, r: nn.TripletMarginWithDistanceLoss(
+            distance_function=nn.CosineSimilarity(), swap=True, reduction=r
+        ),
+        A, B, C,
+    ),
+    "multi-margin": (lambda nn, r: nn.MultiMarginLoss(margin=0.5, reduction=r), LOGITS, CLASSES),
+    "multi-margin-weighted": (lambda nn, r: weighted("MultiMarginLoss", p=2, reduction=r)(nn), LOGITS, CLASSES),
+    "multi-margin-single": (lambda nn, r: nn.MultiMarginLoss(reduction=r), LOGITS[0], CLASSES[:1].reshape(())),
+    "multi-label-margin": (lambda nn, r: nn.MultiLabelMarginLoss(reduction=r), LOGITS, LABELS),
+    "multi-label-margin-single": (lambda nn, r: nn.MultiLabelMarginLoss(reduction=r), LOGITS[0], LABELS[0]),
+    "multi-label-soft-margin": (
+        lambda nn, r: weighted("MultiLabelSoftMarginLoss", reduction=r)(nn), LOGITS, ZERO_ONE,
+    ),
+    "ctc": (lambda nn, r: nn.CTCLoss(reduction=r, zero_infinity=True), PROBS, SPELLED, STEPS, SPELLED_LENGTHS),
+    "ctc-infinite": (lambda nn, r: nn.CTCLoss(reduction=r), PROBS, SPELLED, STEPS // 2, SPELLED_LENGTHS),
+    "ctc-tuples": (lambda nn, r: nn.CTCLoss(3, r), PROBS, SPELLED, (6, 5, 6, 5, 4), (3, 3, 1, 2, 3)),
+    "ctc-joined": (
+        lambda nn, r: nn.CTCLoss(reduction=r),
+        PROBS, np.array([1, 2, 2, 3, 1, 2, 1, 2, 3]), STEPS + 1 - (STEPS > 5), SPELLED_LENGTHS,
+    ),
+    "ctc-single": (lambda nn, r: nn.CTCLoss(reduction=r), PROBS[:, 0], SPELLED[0], np.array(6), np.array(3)),
+    "ctc-no-labels": (lambda nn, r: nn.CTCLoss(reduction=r), PROBS, SPELLED, (0, 5, 6, 1, 1), (0, 0, 0, 0, 1)),
 }  # fmt: skip
 
 SEQUENCE = draw(5, 3, 4)
@@ -1118,7 +1286,7 @@ def flat(values):
     """The tensors in a nested result."""
     if isinstance(values, tuple | list):
         return [t for value in values for t in flat(value)]
-    return [] if values is None or isinstance(values, bool) else [values]
+    return [] if values is None or isinstance(values, int) else [values]
 
 
 def backward(outs, rng_seed=7):
@@ -1200,6 +1368,205 @@ def test_losses_are_pytorchs(name, reduction):
         like_torch(lambda nn: Fixed(nn, make(nn, reduction)), *inputs)
 
 
+PRUNED = [
+    lambda p, net, T: p.l1_unstructured(net[0], "weight", 0.3),
+    lambda p, net, T: p.l1_unstructured(net[0], "bias", 2, T.tensor([0.1, 0.4, 0.2, 0.3])),
+    lambda p, net, T: p.ln_structured(net[0], "weight", 2, 2, 0),
+    lambda p, net, T: p.ln_structured(net[1], "weight", 0.5, float("inf"), -1),
+    lambda p, net, T: p.identity(net[0], "weight"),
+    lambda p, net, T: p.custom_from_mask(net[0], "bias", T.tensor([1, 0, 1, 0])),
+    lambda p, net, T: p.L1Unstructured.apply(net[1], "weight", amount=0.25),
+    lambda p, net, T: p.ln_structured(net[1], "weight", 1, 1, 1),
+    lambda p, net, T: p.global_unstructured([(net[0], "weight"), (net[1], "weight")], p.L1Unstructured, amount=0.4),
+    lambda p, net, T: p.global_unstructured(
+        [(net[0], "bias")], p.L1Unstructured, {(net[0], "bias"): T.tensor([0.4, 0.1, 0.3, 0.2])}, amount=1
+    ),
+]
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("order", [range(9), (8, 7, 1, 0, 3), (2, 2, 5, 1), (9,), (3, 6, 8)])
+def test_pruning_is_pytorchs(order):
+    x = draw(5, 6)
+    results = []
+    for T in (gg, torch):
+        net = T.nn.Sequential(T.nn.Linear(6, 4), T.nn.Linear(4, 3)).double()
+        with T.no_grad():
+            for k, p in enumerate(net.parameters()):
+                p.copy_(T.tensor(draw(*p.shape, seed=k)))
+        prune = importlib.import_module(f"{T.__name__}.nn.utils.prune")
+        assert not prune.is_pruned(net)
+        found = []
+        for k in order:
+            PRUNED[k](prune, net, T)
+            out = net(T.tensor(x))
+            net.zero_grad()
+            out.sum().backward()
+            state = {name: t.clone() for name, t in net.state_dict().items()}
+            grads = {name: p.grad for name, p in net.named_parameters()}
+            found.append((out.detach(), state, grads))
+        assert prune.is_pruned(net)
+        for layer in net:
+            for name in ("weight", "bias"):
+                if hasattr(layer, f"{name}_mask"):
+                    prune.remove(layer, name)
+        assert not prune.is_pruned(net)
+        found.append((net(T.tensor(x)).detach(), net.state_dict(), {}))
+        results.append(found)
+    for mine_found, their_found in zip(*results, strict=True):
+        close(mine_found[0], their_found[0].numpy())
+        for ours, others in zip(mine_found[1:], their_found[1:], strict=True):
+            assert ours.keys() == others.keys()
+            for key, t in others.items():
+                close(ours[key], t.numpy())
+
+
+@on_every_device
+def test_pruning_at_random_and_what_cannot_be_pruned():
+    prune, layer = nn.utils.prune, nn.Linear(10, 8)
+    prune.random_unstructured(layer, "weight", 0.25)
+    assert int((layer.weight == 0).sum()) == 20
+    prune.random_structured(layer, "weight", 3, 0)
+    assert int((layer.weight_mask.sum(1) == 0).sum()) >= 3
+    assert len(layer.__dict__["_prunings"]["weight"][0]) == 2
+    assert prune.RandomUnstructured(4).prune(gg.ones(10)).sum() == 6
+    for error, action in (
+        (ValueError, lambda: prune.remove(layer, "bias")),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 1.5)),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 9)),
+        (ValueError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", -1)),
+        (TypeError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", "1")),
+        (ValueError, lambda: prune.ln_structured(nn.Linear(2, 2), "bias", 1, 2, 0)),
+        (IndexError, lambda: prune.ln_structured(nn.Linear(2, 2), "weight", 1, 2, 2)),
+        (AssertionError, lambda: prune.l1_unstructured(nn.Linear(2, 2), "weight", 1, gg.ones(2))),
+        (AssertionError, lambda: prune.custom_from_mask(nn.Linear(2, 2), "weight", gg.ones(2))),
+        (TypeError, lambda: prune.global_unstructured([(layer, "bias")], prune.LnStructured, amount=1, n=2)),
+        (AssertionError, lambda: prune.Identity().apply_mask(layer)),
+    ):
+        with pytest.raises(error):
+            action()
+    failed = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="smaller"):
+        prune.l1_unstructured(failed, "weight", 9)
+    assert list(failed.state_dict()) == ["weight", "bias"]
+
+
+FUSED = {
+    "conv": (lambda nn: nn.Conv2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, ()),
+    "conv-no-bias": (lambda nn: nn.Conv1d(4, 3, 2, bias=False), lambda nn: nn.BatchNorm1d(3, affine=False), X, ()),
+    "transposed": (lambda nn: nn.ConvTranspose2d(4, 3, 2), lambda nn: nn.BatchNorm2d(3), IMAGE, (True,)),
+    "linear": (lambda nn: nn.Linear(6, 3), lambda nn: nn.BatchNorm1d(3, eps=0.1), draw(5, 6), ()),
+    "linear-shared": (lambda nn: nn.Linear(6, 3, bias=False), lambda nn: nn.BatchNorm1d(1), draw(5, 1, 6), ()),
+}
+
+
+@on_every_device
+@needs_torch
+@pytest.mark.parametrize("name", FUSED)
+def test_normalisation_fused_into_the_layer_before_it(name):
+    make, make_norm, x, args = FUSED[name]
+    layer, norm = make(nn).double(), make_norm(nn).double()
+    with gg.no_grad():
+        for k, t in enumerate([*norm.parameters(), norm.running_mean, norm.running_var]):
+            t.copy_(draw(*t.shape, seed=k, low=0.5, high=2))
+    layer.eval(), norm.eval()
+    fuse = "fuse_linear_bn_eval" if name.startswith("linear") else "fuse_conv_bn_eval"
+    fused = getattr(nn.utils, fuse)(layer, norm, *args)
+    assert type(fused) is type(layer)
+    assert fused.weight is not layer.weight
+    assert fused.weight.requires_grad
+    close(fused(gg.tensor(x)), norm(layer(gg.tensor(x))))
+    others = make(torch.nn).double(), make_norm(torch.nn).double()
+    for other, module in zip(others, (layer, norm), strict=True):
+        other.load_state_dict({key: torch.tensor(host(t)) for key, t in module.state_dict().items()})
+        other.eval()
+    expected = getattr(torch.nn.utils, fuse)(*others, *args)
+    close([fused.weight, fused.bias], [expected.weight.detach().numpy(), expected.bias.detach().numpy()])
+
+
+def test_what_cannot_be_fused_or_skipped():
+    conv, norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
+    with pytest.raises(AssertionError, match="eval"):
+        nn.utils.fuse_conv_bn_eval(conv, norm)
+    with pytest.raises(ValueError, match="tracked"):
+        nn.utils.fuse_conv_bn_eval(conv.eval(), nn.BatchNorm2d(2, track_running_stats=False).eval())
+    with pytest.raises(AssertionError, match="out_features"):
+        nn.utils.fuse_linear_bn_eval(nn.Linear(1, 3).eval(), norm.eval())
+    for wrong in (nn.ReLU, int, nn.ReLU()):
+        with pytest.raises(RuntimeError, match="Module"):
+            nn.utils.skip_init(wrong)
+    state = gg.get_rng_state()
+    layer = nn.utils.skip_init(nn.Linear, 2, 3, bias=False, dtype=gg.float64)
+    assert (layer.weight.shape, layer.weight.dtype, layer.bias) == ((3, 2), gg.float64, None)
+    assert (gg.get_rng_state() == state).all()
+
+
+@on_every_device
+def test_randomized_relu_draws_slopes_while_training():
+    layer, x = nn.RReLU(0.2, 0.4), gg.tensor(draw(1000), requires_grad=True)
+    layer(x).sum().backward()
+    slopes = host(x.grad)[host(x) < 0]
+    assert (host(x.grad)[host(x) >= 0] == 1).all()
+    assert 0.2 <= slopes.min() < 0.23 < 0.37 < slopes.max() <= 0.4
+    close(layer.eval()(x), F.leaky_relu(x, 0.3))
+    assert repr(layer) == "RReLU(lower=0.2, upper=0.4)"
+    y = x.detach().clone()
+    assert F.rrelu_(y, 0.5, 0.5) is y
+    close(y, np.where(host(x) < 0, host(x) / 2, host(x)))
+
+
+@on_every_device
+@needs_torch
+def test_an_adaptive_softmax_knows_all_classes():
+    other = torch.nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0).double()
+    layer = nn.AdaptiveLogSoftmaxWithLoss(6, 9, [3, 5], 2.0).double()
+    layer.load_state_dict({name: t.numpy() for name, t in other.state_dict().items()})
+    x = draw(40, 6, low=-9, high=9)
+    close(layer.log_prob(gg.tensor(x)), other.log_prob(torch.tensor(x)).detach().numpy())
+    assert layer.predict(gg.tensor(x)).tolist() == other.predict(torch.tensor(x)).tolist()
+    before = host(layer.head.weight).copy()
+    layer.reset_parameters()
+    assert (host(layer.head.weight) != before).any()
+
+
+@on_every_device
+def test_ctc_loss_gives_the_gradient_of_logits_once():
+    logits = gg.tensor(draw(5, 2, 4, low=-3, high=3), requires_grad=True)
+    targets = gg.tensor([[1, 1], [3, 2]])
+
+    def loss(logits):
+        return F.ctc_loss(logits.log_softmax(2), targets, (5, 4), (2, 1), reduction="sum")
+
+    assert gradcheck(loss, logits)
+    (slope,) = gg.autograd.grad(loss(logits), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        slope.sum().backward()
+    # Far from probable, where products of probabilities would vanish.
+    steep = gg.tensor(draw(5, 2, 4) * 1e4, requires_grad=True)
+    loss(steep).backward()
+    assert np.isfinite(host(steep.grad)).all()
+
+
+@on_every_device
+def test_a_bag_by_frequency_divides_by_the_uses_of_each_row():
+    table = gg.ones(6, 2, dtype=gg.float64, requires_grad=True)
+    F.embedding_bag(gg.tensor([1, 2, 2, 4]), table, gg.tensor([0, 2, 2]), None, 2, True, "sum").sum().backward()
+    close(table.grad[:, 0], np.array([0.0, 1, 1, 0, 1, 0]))
+
+
+@on_every_device
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_what_comes_after_the_last_offset_is_in_no_bag(mode):
+    table = gg.tensor(draw(4, 2), requires_grad=True)
+    bags = F.embedding_bag(gg.tensor([1, 2, 3]), table, gg.tensor([0, 1, 2]), mode=mode, include_last_offset=True)
+    close(bags, host(table)[[1, 2]])
+    bags.sum().backward()
+    assert not host(table.grad)[3].any()
+    assert F.embedding_bag(gg.tensor([1]), table, gg.tensor([0]), mode=mode, include_last_offset=True).shape == (0, 2)
+    assert not host(F.embedding_bag(gg.zeros(2, 0, dtype=gg.int64), table, mode=mode)).any()
+
+
 @needs_torch
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3), (1, 4, 2, 2), (0, 4), (0, 4, 2)])
@@ -1245,7 +1612,7 @@ def Fixed(nn, loss):
             self.loss = loss
 
         def forward(self, input, *rest):
-            return self.loss(input, *(t.detach() for t in rest))
+            return self.loss(input, *(t.detach() if hasattr(t, "detach") else t for t in rest))
 
     return Loss()
 
@@ -1290,16 +1657,6 @@ def Repeated(nn, attention):
 def test_transformers_are_pytorchs(name, train):
     make, options, *inputs = TRANSFORMERS[name]
     like_torch(make, *inputs, options=options, train=train)
-
-
-def test_unpooling_checks_what_it_is_given():
-    x = gg.ones(1, 2, 2, 2)
-    with pytest.raises(RuntimeError, match="indices of its shape"):
-        F.max_unpool2d(x, gg.zeros(1, 2, 2, dtype=gg.int64), 2)
-    with pytest.raises(RuntimeError, match="int64"):
-        F.max_unpool2d(x, x, 2)
-    with pytest.raises(ValueError, match="output_size"):
-        F.max_unpool2d(x, gg.zeros(1, 2, 2, 2, dtype=gg.int64), 2, output_size=(4, 6))
 
 
 def test_one_size_in_a_list_counts_for_all_dimensions():
@@ -1498,6 +1855,10 @@ def test_embedding_from_pretrained():
     assert nn.Embedding(4, 2, padding_idx=1).weight[1].tolist() == [0.0, 0.0]
 
 
+def tensor_or_tuple(value):
+    return gg.tensor(value) if isinstance(value, list) else value
+
+
 BAD_LAYERS = [
     (ValueError, lambda: nn.Conv2d(3, 4, 3, groups=2)),
     (ValueError, lambda: nn.Conv2d(2, 3, 3, groups=2)),
@@ -1515,7 +1876,62 @@ BAD_LAYERS = [
     (ValueError, lambda: nn.Embedding(3, 2, padding_idx=3)),
     (ValueError, lambda: nn.Embedding(3, 2, _weight=gg.ones(2, 2))),
     (ValueError, lambda: nn.Embedding.from_pretrained(gg.ones(3))),
-    (NotImplementedError, lambda: nn.Embedding(3, 2, scale_grad_by_freq=True)),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.ones(1, 2))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0]]))),
+    (RuntimeError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 4]]))),
+    (RuntimeError, lambda: nn.MaxUnpool2d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]))),
+    (ValueError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]), output_size=(6,))),
+    (ValueError, lambda: nn.MaxUnpool1d(2)(gg.ones(1, 2), gg.tensor([[0, 1]]), output_size=(1, 5))),
+    (RuntimeError, lambda: nn.ChannelShuffle(2)(gg.ones(1, 3, 2, 2))),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [])),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3, 3])),
+    (ValueError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3, 9])),
+    (RuntimeError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3])(gg.ones(2, 4), gg.tensor([1, 9]))),
+    (RuntimeError, lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 9, [3])(gg.ones(2, 4), gg.tensor([1]))),
+    (AssertionError, lambda: nn.EmbeddingBag(3, 2, padding_idx=3)),
+    (AssertionError, lambda: nn.EmbeddingBag(3, 2, _weight=gg.ones(2, 2))),
+    (AssertionError, lambda: nn.EmbeddingBag.from_pretrained(gg.ones(3))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[1, 2]]), gg.tensor([0]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[[1, 2]]]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2, mode="min")(gg.tensor([[1, 2]]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2, mode="max", scale_grad_by_freq=True)(gg.tensor([[1, 2]]))),
+    (ValueError, lambda: nn.EmbeddingBag(3, 2, mode="sum")(gg.tensor([[1, 2]]), None, gg.ones(2))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2, mode="sum")(gg.tensor([[1, 2]]), None, gg.ones(1, 2).double())),
+    (NotImplementedError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[1, 2]]), None, gg.ones(1, 2))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([1]))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([0, 3]))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([0, 2, 1]))),
+    (RuntimeError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([1, 2]), gg.tensor([0.0]))),
+    (RuntimeError, lambda: F.embedding_bag(gg.tensor([[1]]), gg.ones(3, 2), padding_idx=3)),
+    (IndexError, lambda: nn.EmbeddingBag(3, 2)(gg.tensor([[1, 3]]))),
+    (ValueError, lambda: nn.MultiMarginLoss(3)),
+    (ValueError, lambda: nn.MultiMarginLoss(weight=gg.ones(2, 2))),
+    (ValueError, lambda: nn.TripletMarginWithDistanceLoss(margin=0)),
+    (RuntimeError, lambda: nn.TripletMarginWithDistanceLoss()(gg.ones(2, 3), gg.ones(2, 3), gg.ones(3))),
+    (RuntimeError, lambda: nn.MultiLabelMarginLoss()(gg.ones(2, 3), gg.zeros(3, dtype=gg.int64))),
+    (RuntimeError, lambda: nn.MultiLabelMarginLoss()(gg.ones(2, 3), gg.zeros(2, 3))),
+    *[
+        (error, lambda probs=probs, args=args, blank=blank: nn.CTCLoss(blank)(probs, *map(tensor_or_tuple, args)))
+        for error, probs, blank, *args in (
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], (5,), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5, 5], [2]),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], (5, 6), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], (5, -1), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5, 5], [2, 3]),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2]], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [1, 2, 3], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[[1, 2]]], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 2, 4), 4, [[1, 2], [2, 1]], (5, 5), (2, 2)),
+            (RuntimeError, gg.zeros(5, 0, 4), 0, [[]], (), ()),
+            (RuntimeError, gg.zeros(5), 0, [1], (5,), (1,)),
+            (RuntimeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5.0, 5.0], [2, 2]),
+            (TypeError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 1]], [5, 5], (2, 2)),
+            (TypeError, gg.zeros(5, 4), 0, [1, 2], 5, 2),
+            (IndexError, gg.zeros(5, 2, 4), 0, [[1, 2], [2, 4]], (5, 5), (2, 2)),
+            (NotImplementedError, gg.zeros(5, 2, 4, dtype=gg.int64), 0, [[1, 2], [2, 1]], (5, 5), (2, 2)),
+        )
+    ],
     (ValueError, lambda: nn.Hardtanh(1.0, 1.0)),
     (ValueError, lambda: nn.Softmax2d()(gg.ones(2, 2))),
     (TypeError, lambda: nn.Unflatten(1, 3)),
@@ -1543,6 +1959,7 @@ BAD_LAYERS = [
     (RuntimeError, lambda: nn.TransformerEncoderLayer(4, 2, activation="swish")),
     (RuntimeError, lambda: nn.Transformer(4, 2, 1, 1, 8)(gg.ones(2, 1, 4), gg.ones(2, 2, 4))),
     (RuntimeError, lambda: nn.DataParallel(nn.ReLU(), [0, 1])),
+    (RuntimeError, lambda: nn.parallel.DistributedDataParallel(nn.ReLU(), device_ids=[0])),
 ]  # fmt: skip
 
 
@@ -1799,6 +2216,84 @@ def test_gelu_in_float32_keeps_its_digits():
     wide = F.gelu(gg.tensor([-np.inf, -1e30, 0.0, 1e30, np.inf, np.nan], dtype=gg.float32)).numpy()
     assert np.isnan(wide[[0, 5]]).all()
     assert wide[1:5].tolist() == [0, 0, np.float32(1e30), np.inf]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+def test_a_convolution_can_be_given_another_weight(mode):
+    class Standardised(nn.Conv2d):
+        def forward(self, input):
+            return self._conv_forward(input, self.weight - self.weight.mean(), None)
+
+    layer, plain = (kind(2, 3, 3, padding=1, padding_mode=mode, bias=False) for kind in (Standardised, nn.Conv2d))
+    with gg.no_grad():
+        plain.weight.copy_(layer.weight - layer.weight.mean())
+    x = gg.randn(1, 2, 5, 5)
+    close(layer(x).detach(), plain(x).detach().numpy())
+
+
+@needs_torch
+@pytest.mark.parametrize("options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 2}])
+def test_names_of_the_weights_of_recurrent_layers(options):
+    ours, theirs = nn.LSTM(2, 3, **options), torch.nn.LSTM(2, 3, **options)
+    assert ours._flat_weights_names == theirs._flat_weights_names
+    assert [len(weights) for weights in ours.all_weights] == [len(weights) for weights in theirs.all_weights]
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("weight_norm", {}),
+        ("weight_norm", {"dim": None}),
+        ("weight_norm", {"dim": 1, "name": "weight"}),
+        ("spectral_norm", {}),
+        ("spectral_norm", {"n_power_iterations": 3, "eps": 1e-6}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layer", ["Linear(4, 3)", "Conv1d(4, 3, 2)", "ConvTranspose1d(4, 3, 2)"])
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor")
+def test_normalised_weights_are_those_of_pytorch(kind, options, layer):
+    x = np.random.default_rng(0).standard_normal((2, 4, 4)).astype(np.float32)
+    results = []
+    state = None
+    for T in (torch, gg):
+        module = getattr(T.nn.utils, kind)(eval(layer, vars(T.nn)), **options)
+        if state is None:
+            state = {name: t.clone().numpy() for name, t in module.state_dict().items()}
+        module.load_state_dict({name: T.tensor(array) for name, array in state.items()})
+        found = [list(module.state_dict())]
+        with pytest.raises(RuntimeError, match="Cannot register two"):
+            getattr(T.nn.utils, kind)(module)
+        for training in (True, True, False):
+            module.train(training)
+            module.zero_grad()
+            (module(T.tensor(x)) ** 2).sum().backward()
+            found += [p.grad.numpy().copy() for p in module.parameters()] + [module.weight.detach().numpy().copy()]
+        found += [t.numpy() for t in module.state_dict().values()]
+        getattr(T.nn.utils, f"remove_{kind}")(module)
+        with pytest.raises(ValueError, match="not found"):
+            getattr(T.nn.utils, f"remove_{kind}")(module)
+        found += [list(module.state_dict()), module(T.tensor(x)).detach().numpy()]
+        results.append(found)
+    for mine, expected in zip(results[1], results[0], strict=True):
+        if isinstance(expected, list):
+            assert mine == expected
+        else:
+            np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_copies_of_a_module_with_a_normalised_weight_are_on_their_own():
+    module = nn.utils.spectral_norm(nn.Linear(2, 2))
+    other = copy.deepcopy(module)
+    nn.utils.remove_spectral_norm(other)
+    assert list(other.state_dict()) == ["bias", "weight"] or list(other.state_dict()) == ["weight", "bias"]
+    assert list(module.state_dict()) == ["bias", "weight_orig", "weight_u", "weight_v"]
+    module(gg.ones(1, 2))
+    assert isinstance(other.weight, nn.Parameter)
+    assert module.weight.grad_fn is not None
+    with pytest.raises(ValueError, match="n_power_iterations to be positive"):
+        nn.utils.spectral_norm(nn.Linear(2, 2), n_power_iterations=0)
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,18 @@ def _registered(name, rule, forward=None):
     return op
 
 
+def test_a_parameter_cannot_have_the_name_of_what_rules_are_given():
+    @core.op(name="deliberate", samples=lambda t: [(t(2, 3), 2.0)], torch=None)
+    def op(xp, input, /, out):
+        return xp.multiply(input, out)
+
+    try:
+        with pytest.raises(TypeError, match="'out'"):
+            op.rules(input=lambda F, g, out: g * out)
+    finally:
+        del REGISTRY["deliberate"]
+
+
 @pytest.mark.parametrize(
     ("rule", "first_order"),
     [

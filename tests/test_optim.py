@@ -53,15 +53,15 @@ CASES += [
     ("Adadelta", {"maximize": True}),
     ("RAdam", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
     ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
-    ("Adamax", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
-    ("Adamax", {"maximize": True}),
-    ("Rprop", {}),
-    ("Rprop", {"lr": 0.1, "etas": (0.4, 1.5), "step_sizes": (0.05, 0.3), "maximize": True}),
-    ("NAdam", {}),
-    ("NAdam", {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "momentum_decay": 0.01, "maximize": True}),
+    ("Adamax", {"lr": 0.01, "betas": (0.8, 0.95)}),
+    ("Adamax", {"weight_decay": 0.1, "eps": 0.1, "maximize": True}),
+    ("NAdam", {"lr": 0.01, "betas": (0.8, 0.95)}),
+    ("NAdam", {"weight_decay": 0.1, "momentum_decay": 0.1, "maximize": True}),
     ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
-    ("ASGD", {"lr": 0.1, "lambd": 0.01, "t0": 20, "weight_decay": 0.1}),
-    ("ASGD", {"alpha": 0.5, "maximize": True}),
+    ("Rprop", {"lr": 0.1}),
+    ("Rprop", {"etas": (0.3, 1.7), "step_sizes": (5e-3, 0.05), "maximize": True}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.1}),
+    ("ASGD", {"t0": 5, "alpha": 0.5, "weight_decay": 0.1, "maximize": True}),
     ("Adam", {"lr": 0.0}),
     ("Adam", {"lr": 1e-30, "weight_decay": 0.1, "decoupled_weight_decay": True}),
 ]
@@ -134,7 +134,7 @@ def test_fifty_steps_equal_pytorch(name, choice):
 
 
 @needs_torch
-@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adadelta"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adadelta", "Adamax", "NAdam", "Rprop", "ASGD"])
 def test_float32_equals_pytorch_to_rounding(name):
     rng = np.random.default_rng(2)
     ours, theirs = make_pair(rng, dtype="float32")
@@ -209,6 +209,83 @@ def test_a_state_dict_of_pytorch_loads():
         mine.step()
         other.step()
     assert_same(ours, theirs)
+
+
+MATRIX_CASES = [
+    ("Adafactor", {}),
+    ("Adafactor", {"lr": 0.5, "weight_decay": 0.1, "eps": (1e-3, 0.1), "d": 1.5, "maximize": True}),
+    ("Adafactor", {"lr": gg.tensor(0.1), "beta2_decay": -0.5}),
+    ("Muon", {"lr": 0.1}),
+    ("Muon", {"lr": 0.1, "nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3, "momentum": 0.5}),
+    ("Muon", {"adjust_lr_fn": "original", "weight_decay": 0, "ns_coefficients": (1.5, -0.5, 0.0)}),
+]
+
+
+@needs_torch
+@pytest.mark.parametrize(("name", "choice"), MATRIX_CASES, ids=str)
+def test_steps_on_whole_parameters_equal_pytorch(name, choice):
+    rng = np.random.default_rng(0)
+    ours, theirs = make_pair(rng, [(3, 4), (7, 2), (30, 20)] if name == "Muon" else [(3, 4), (5,), (), (2, 7, 3)])
+    mine = getattr(optim, name)(ours, **choice)
+    other = getattr(torch.optim, name)(theirs, **{k: float(v) if k == "lr" else v for k, v in choice.items()})
+    for step in range(10):
+        set_gradients(rng, ours, theirs, skip=(1,) if step % 4 == 2 else ())
+        mine.step()
+        other.step()
+    # PyTorch iterates in bfloat16.
+    assert_same(ours, theirs, 0.03 if name == "Muon" else 1e-12)
+    saved, expected = mine.state_dict(), other.state_dict()
+    assert saved["param_groups"][0].keys() == expected["param_groups"][0].keys()
+    for key, entry in expected["state"].items():
+        assert list(saved["state"][key]) == list(entry)
+        for item, value in entry.items():
+            assert str(value.dtype) == f"torch.{saved['state'][key][item].dtype}"
+            np.testing.assert_allclose(saved["state"][key][item].numpy(), value.numpy(), rtol=1e-10, atol=1e-13)
+
+
+def test_muon_brings_singular_values_near_one():
+    matrix = gg.tensor(np.random.default_rng(0).standard_normal((20, 6)), requires_grad=True)
+    matrix.grad = matrix.detach().clone()
+    before = matrix.detach().numpy().copy()
+    optim.Muon([matrix], lr=1.0, weight_decay=0.0).step()
+    moved = np.linalg.svd(before - matrix.detach().numpy())[1] / math.sqrt(20 / 6)
+    assert 0.6 < moved.min() < moved.max() < 1.3
+
+
+@pytest.mark.parametrize(("name", "choice"), MATRIX_CASES, ids=str)
+def test_steps_on_whole_parameters_go_on_from_a_state_dict(name, choice):
+    results = []
+    for loaded in (False, True):
+        rng, params = params_with_gradients(((3, 4), (5, 2)), dtype=np.float32)
+        optimizer = getattr(optim, name)(params, **choice)
+        for _ in range(4):
+            new_gradients(rng, params)
+            optimizer.step()
+            if loaded:
+                saved = optimizer.state_dict()
+                optimizer = getattr(optim, name)(params)
+                optimizer.load_state_dict(saved)
+        results.append(values(params))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("place", ACCELERATED)
+@pytest.mark.parametrize(("name", "choice"), MATRIX_CASES, ids=str)
+def test_steps_on_whole_parameters_on_a_cuda_device(place, name, choice):
+    found = []
+    for where in ("cpu", place):
+        rng = np.random.default_rng(3)
+        params = [gg.tensor(rng.standard_normal(s), device=where, requires_grad=True) for s in ((3, 4), (5, 2))]
+        optimizer = getattr(optim, name)(params, **choice)
+        for _ in range(4):
+            for p in params:
+                p.grad = gg.tensor(rng.standard_normal(p.shape), device=where)
+            optimizer.step()
+        found.append([p.detach().cpu().numpy() for p in params])
+    tolerance = 1e-3 if name == "Muon" else 1e-9
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, tolerance, tolerance)
 
 
 def params_with_gradients(shapes=((3, 4), (4,)), seed=0, dtype=np.float64):
@@ -1021,6 +1098,10 @@ def test_a_cuda_device_steps_as_the_cpu_does(place, name, choice):
         ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}),
         ("Adadelta", {"weight_decay": 0.1, "maximize": True}),
         ("RAdam", {"lr": 0.01, "weight_decay": 0.1}),
+        ("Adamax", {"weight_decay": 0.1, "maximize": True}),
+        ("NAdam", {"weight_decay": 0.1, "momentum_decay": 0.1}),
+        ("Rprop", {"step_sizes": (1e-3, 0.05), "maximize": True}),
+        ("ASGD", {"t0": 5, "lambd": 0.1, "weight_decay": 0.1}),
     ],
     ids=str,
 )
@@ -1038,6 +1119,24 @@ def test_kernels_follow_the_cpu_for_twenty_steps_of_float32(place, name, choice)
             optimizer.step()
         for p, q in zip(here, there, strict=True):
             np.testing.assert_allclose(q.detach().cpu().numpy(), p.detach().numpy(), rtol=3e-6, atol=1e-6)
+
+
+def test_a_wrapper_that_never_called_init_can_step():
+    class Twice(optim.Optimizer):
+        def __init__(self, optimizer):
+            self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+        def step(self, closure=None):
+            self.optimizer.step(closure)
+            return self.optimizer.step(closure)
+
+    x = gg.ones(2, requires_grad=True)
+    wrapper = Twice(optim.SGD([x], 0.1))
+    x.sum().backward()
+    wrapper.step()
+    wrapper.zero_grad()
+    np.testing.assert_allclose(x.detach().numpy(), [0.8, 0.8], rtol=1e-6)
+    assert x.grad is None
 
 
 def averaged(T, options, steps=5):

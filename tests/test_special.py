@@ -66,3 +66,28 @@ def test_the_logarithm_of_gamma_is_that_of_pytorch_everywhere():
     # Where it crosses 0, between the poles, its terms cancel.
     np.testing.assert_allclose(gg.tensor(x).lgamma().numpy(), expected, rtol=4e-15, atol=4e-15)
     assert gg.tensor([0.0, -1.0, -7.0]).lgamma().tolist() == [np.inf] * 3
+
+
+@needs_torch
+@pytest.mark.parametrize("name", ["i0", "i0e", "i1", "i1e"])
+def test_bessel_functions_are_those_of_pytorch(name):
+    x = np.concatenate([np.linspace(-40, 40, 4001), [0.0, 1e-300, 19.999, 20.001, 600.0, np.inf, -np.inf, np.nan]])
+    found = getattr(gg.special, name)(gg.tensor(x)).numpy()
+    expected = getattr(torch.special, name)(torch.tensor(x)).numpy()
+    usual = np.isfinite(x)  # PyTorch gives 0 times infinity at infinity too, but not for all of them
+    np.testing.assert_allclose(found[usual], expected[usual], rtol=2e-14)
+    assert gg.i0(gg.tensor(0.0)).item() == gg.tensor(0.0).i0().item() == 1
+
+
+@needs_torch
+def test_shares_of_the_gamma_function_are_those_of_pytorch():
+    a = np.repeat([1e-3, 0.1, 0.5, 1.0, 1.5, 3.0, 8.0, 50.0, 1e3], 100)
+    x = a * np.tile(np.geomspace(1e-3, 50, 100), 9)
+    mine, theirs = (gg.tensor(a), gg.tensor(x)), (torch.tensor(a), torch.tensor(x))
+    for name in ("gammainc", "gammaincc"):
+        found, expected = getattr(gg.special, name)(*mine).numpy(), getattr(torch.special, name)(*theirs).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-13)  # PyTorch's own are good to nine digits
+    edges = gg.tensor([[1.0, 0.0], [2.0, np.inf], [0.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, np.nan]]).t()
+    for name in ("igamma", "igammac"):
+        expected = getattr(torch, name)(*torch.tensor(edges.numpy())).numpy()
+        np.testing.assert_allclose(getattr(gg, name)(*edges).numpy(), expected, atol=1e-14)

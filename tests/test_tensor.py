@@ -96,6 +96,15 @@ def test_attributes():
         t.size(2)
 
 
+def test_nothing_is_distributed():
+    assert not gg.distributed.is_available()
+    assert not gg.distributed.is_initialized()
+    with pytest.raises(ValueError, match="not been initialized"):
+        gg.distributed.get_rank()
+    with pytest.raises(RuntimeError, match="not supported"):
+        gg.distributed.init_process_group(backend="nccl")
+
+
 def test_what_programs_ask_before_they_choose_a_device():
     usable = gg.cuda.is_available()
     assert gg.accelerator.is_available() is usable

@@ -36,9 +36,9 @@ _FLOAT32 = {
         "slogdet", "solve", "svd",
     },
     "cuda": _LOSSES | {
-        "acos", "asin", "cdist", "cosh", "cosine_similarity", "cumprod", "cumsum", "dist", "exp", "expm1", "group_norm",
-        "layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "norm", "pow", "prod", "rdiv", "reciprocal",
-        "rsqrt", "sinh", "softmax", "softplus", "sum", "tan", "vector_norm",
+        "acos", "asin", "cdist", "cosh", "cosine_similarity", "cumprod", "cumsum", "dist", "erfinv", "exp", "expm1",
+        "group_norm", "layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "norm", "pdist", "pow", "prod",
+        "rdiv", "reciprocal", "rsqrt", "sinh", "softmax", "softplus", "sum", "tan", "vector_norm",
     },
 }  # fmt: skip
 _PROMOTE = {
@@ -79,19 +79,6 @@ class _State(threading.local):
 
 
 _state = _State()
-
-
-def bfloat16() -> np.dtype:
-    """The dtype that ml_dtypes adds to NumPy.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ImportError("bfloat16 needs ml_dtypes: pip install 'gpugrad[bfloat16]'") from None
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 def _kind(t: Any) -> str | None:
@@ -166,7 +153,7 @@ def get_autocast_dtype(device_type: str) -> np.dtype:
     mode = next((m for m in reversed(_state.stack) if m.device_type == device_type), None)
     if mode is not None:
         return mode.dtype
-    return dtypes.float16 if device_type == "cuda" else bfloat16()
+    return dtypes.float16 if device_type == "cuda" else dtypes.bfloat16()
 
 
 class autocast:
@@ -199,7 +186,7 @@ class autocast:
         if dtype is None:
             fast = get_autocast_dtype(device_type) if enabled else dtypes.float16
         else:
-            fast = bfloat16() if dtype == "bfloat16" else dtypes.as_dtype(dtype)
+            fast = dtypes.as_dtype(dtype)
         if enabled and fast.name not in ("float16", "bfloat16"):
             warnings.warn(
                 f"In {device_type.upper()} autocast, but the target dtype is not supported. Disabling autocast.\n"

@@ -11,12 +11,15 @@ import importlib.util
 import os
 import re
 import sys
+import threading
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 Allocator = Callable[[int], Any]
 
@@ -178,6 +181,54 @@ def set_device(index: int) -> None:
 def synchronize() -> None:
     """Wait for the current CUDA device."""
     cupy().cuda.runtime.deviceSynchronize()
+    raise_faults()
+
+
+Check = tuple[str, type[Exception]]
+"""How a kernel's finding is raised: the message, with places for what was ``wrong`` and its ``limit``, and its type."""
+
+_sites: list[Check] = []
+"""What kernels check, in the order in which they were first asked to."""
+
+_sites_lock = threading.Lock()
+
+
+@functools.cache
+def _faults() -> np.ndarray:
+    """Where kernels tell the host what they found: 1 + the number of the site (0 for nothing), the value, its limit.
+
+    Page-locked memory, which all devices write to and the host reads without asking them.
+    """
+    words = cupyx().empty_pinned((3,), np.int64)
+    words[:] = 0
+    return words
+
+
+@functools.cache
+def fault_site(check: Check) -> tuple[np.uint64, np.int64]:
+    """The last two arguments of a kernel that checks what it is given: see ``report`` in ``kernels/common.cuh``."""
+    with _sites_lock:
+        _sites.append(check)
+        return np.uint64(_faults().ctypes.data), np.int64(len(_sites))
+
+
+def raise_faults() -> None:
+    """Raise what kernels have reported since the last call; for whoever has just waited for them."""
+    if not _sites or not _faults()[0]:
+        return
+    site, wrong, limit = _faults().tolist()
+    _faults()[0] = 0
+    message, error = _sites[site - 1]
+    raise error(
+        f"{message.format(wrong=wrong, limit=limit)} (A CUDA device found this after the call had returned: what was "
+        "computed since is invalid. With CUDA_LAUNCH_BLOCKING=1 in the environment the call itself raises it.)"
+    )
+
+
+def raise_faults_if_blocking() -> None:
+    """Wait, and raise what kernels have reported, if ``CUDA_LAUNCH_BLOCKING=1`` in the environment asks for it."""
+    if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1" and not is_capturing():
+        synchronize()
 
 
 def properties(index: int) -> dict[str, Any]:
@@ -242,6 +293,9 @@ _pools: weakref.WeakKeyDictionary[Allocator, Any] = weakref.WeakKeyDictionary()
 
 _peaks: defaultdict[int, int] = defaultdict(int)
 """The most bytes of each device that the pools had handed out."""
+
+_held_peaks: defaultdict[int, int] = defaultdict(int)
+"""The most bytes of each device that the pools were seen to hold."""
 
 _silent: defaultdict[int, int] = defaultdict(int)
 """How many bytes of each device the default pool can hand out without a new peak."""
@@ -320,6 +374,7 @@ def _count_memory(module: Any) -> None:
 def _note_peak() -> None:
     device, used = current_device(), memory_used()
     _peaks[device] = peak = max(_peaks[device], used)
+    _held_peaks[device] = max(_held_peaks[device], memory_held())
     _silent[device] = peak - used + cupy().get_default_memory_pool().used_bytes()
 
 
@@ -333,6 +388,15 @@ def memory_held() -> int:
     return sum(pool.total_bytes() for pool in list(_pools.values()))
 
 
+def memory_held_peak() -> int:
+    """The most bytes the pools were seen to hold on the current device since ``reset_peak``, or since the start.
+
+    Seen whenever a new peak is handed out, and before pools give memory back.
+    """
+    _note_peak()
+    return _held_peaks[current_device()]
+
+
 def memory_peak() -> int:
     """The most bytes handed out on the current device since ``reset_peak``, or since the start."""
     _note_peak()
@@ -341,7 +405,7 @@ def memory_peak() -> int:
 
 def reset_peak() -> None:
     """Count the peak of the current device from here."""
-    _peaks[current_device()] = 0
+    _peaks[current_device()] = _held_peaks[current_device()] = 0
     _note_peak()
 
 
@@ -362,6 +426,7 @@ def limit_memory(fraction: float) -> None:
 
 def empty_cache() -> None:
     """Free the blocks that CuPy's memory pools keep."""
+    _note_peak()
     reclaim()
     cupy().get_default_memory_pool().free_all_blocks()
     cupy().get_default_pinned_memory_pool().free_all_blocks()
@@ -418,7 +483,9 @@ def fetch(array: Any, out: Any, non_blocking: bool) -> Any:
     if non_blocking and out is None:
         out = cupyx().empty_pinned(array.shape, array.dtype)
     if not (non_blocking and is_pinned(out)):
-        return array.get(out=out)
+        found = array.get(out=out)
+        raise_faults()
+        return found
     array.get(out=out, blocking=False)
     # The pool gives pinned memory to the next who asks as soon as it is freed, also when it is still written to.
     cupy().cuda.pinned_memory._add_to_watch_list(cupy().cuda.get_current_stream().record(), out)

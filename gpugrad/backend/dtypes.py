@@ -38,6 +38,19 @@ BY_NAME: dict[str, np.dtype] = {
 }
 
 _SUPPORTED = frozenset(BY_NAME.values())
+
+# By the names of PyTorch's old constructors.
+BY_CONSTRUCTOR = {
+    "FloatTensor": float32,
+    "DoubleTensor": float64,
+    "HalfTensor": float16,
+    "ByteTensor": uint8,
+    "CharTensor": int8,
+    "ShortTensor": int16,
+    "IntTensor": int32,
+    "LongTensor": int64,
+    "BoolTensor": bool_,
+}
 _default = float32
 
 
@@ -60,6 +73,19 @@ def set_default_dtype(dtype: DType) -> None:
     promote.cache_clear()
 
 
+def bfloat16() -> np.dtype:
+    """The dtype that ml_dtypes adds to NumPy.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError("bfloat16 needs ml_dtypes: pip install 'gpugrad[bfloat16]'") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def as_dtype(dtype: DType) -> np.dtype:
     """The supported dtype that ``dtype`` (a dtype, a Python type or a name) means.
 
@@ -69,7 +95,7 @@ def as_dtype(dtype: DType) -> np.dtype:
     if isinstance(dtype, str) and dtype in BY_NAME:
         return BY_NAME[dtype]
     try:
-        found = np.dtype(dtype)
+        found = bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or (found not in _SUPPORTED and found.name != "bfloat16"):

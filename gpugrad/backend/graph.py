@@ -76,6 +76,12 @@ class Recording:
 
     def record(self, work: Callable[[], T]) -> T:
         """Call ``work``, which only records what it gives the device to do; returns its result."""
+        with self.block():
+            return work()
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """A block that only records what it gives the device to do."""
         from . import gemm
 
         xp = cuda.cupy()
@@ -90,7 +96,7 @@ class Recording:
                 lazy.begin()
                 try:
                     with default_generator.captured(place) as advance:
-                        result = work()
+                        yield
                         lazy.end()
                 except BaseException:
                     lazy.end(failed=True)
@@ -100,7 +106,6 @@ class Recording:
                     _local.current = None
                 self._graph = stream.end_capture()
         self.before.append(advance)
-        return result
 
     def is_valid(self, switched: bool = False) -> bool:
         """Whether running it does what calling the recorded work would do now, but for switches if ``switched``."""

@@ -31,6 +31,7 @@ DEFAULT_SEED = 67280421310721
 
 _CHUNK = 16384  # words at a time: what is made of them stays in cache
 _WORD = 2**64
+_observers = threading.local()
 
 
 class Generator:
@@ -50,6 +51,7 @@ class Generator:
         self._lock = threading.RLock()
         self._philox: Any = None
         self._place: Any = None
+        self._replays = False  # whether what it draws was taken from another one before
         self.manual_seed(DEFAULT_SEED)
 
     def __repr__(self) -> str:
@@ -102,6 +104,9 @@ class Generator:
 
     def _take(self, blocks: int) -> tuple[int, int]:
         """The seed and the first block of the next draw."""
+        if not self._replays:
+            for observe in getattr(_observers, "stack", ()):
+                observe(self)
         first, self._offset = self._offset, self._offset + blocks
         return self._seed, first
 
@@ -173,8 +178,19 @@ def reserve(blocks: int, generator: Generator | None = None) -> tuple[int, int, 
 def at(seed: int, offset: int, place: Any) -> Generator:
     """A generator whose next draws are those that were reserved."""
     generator = _restore(Generator, "cpu", seed, offset)
-    generator._place = place
+    generator._place, generator._replays = place, True
     return generator
+
+
+@contextmanager
+def observed(observe: Callable[[Generator], None]) -> Iterator[None]:
+    """Call ``observe(generator)`` before each draw that this thread makes in the block."""
+    stack = _observers.__dict__.setdefault("stack", [])
+    stack.append(observe)
+    try:
+        yield
+    finally:
+        stack.pop()
 
 
 def _restore(kind: type[Generator], where: str, seed: int, offset: int) -> Generator:

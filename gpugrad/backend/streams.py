@@ -51,6 +51,7 @@ class Event:
     def synchronize(self) -> None:
         """Wait until all work before the mark is done."""
         self._event.synchronize()
+        cuda.raise_faults()
 
     def elapsed_time(self, end_event: Event) -> float:
         """Milliseconds from this mark to another.
@@ -100,6 +101,7 @@ class Stream:
     def synchronize(self) -> None:
         """Wait until all its work is done."""
         self._stream.synchronize()
+        cuda.raise_faults()
 
     def record_event(self, event: Event | None = None) -> Event:
         """Set a mark here."""
@@ -162,6 +164,14 @@ def current_stream(where: DeviceLike = None) -> Stream:
 def default_stream(where: DeviceLike = None) -> Stream:
     """The stream that a device (the current one) starts with."""
     return Stream(cuda_index(where), _stream=cuda.cupy().cuda.Stream.null)
+
+
+def set_stream(stream: Stream | None) -> None:
+    """Have new work of this thread go to a stream, on whose device it then is; None leaves all as it is."""
+    if stream is not None:
+        lazy.flush()
+        cuda.set_device(cuda_index(stream.device))
+        stream._stream.use()
 
 
 def is_capturing() -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 import gpugrad as gg
 
 from .. import amp, monitor, nn
-from ..amp.autocast_mode import bfloat16
+from ..backend.dtypes import bfloat16
 from ..nn import functional as F
 from . import CommandError
 from . import config as options

@@ -72,11 +72,41 @@ class _RandomOrder(Sampler[int]):
         """Give the next epoch the order of the one in which ``state`` was taken."""
         self._seed, self._again = state["seed"], state["seed"] is not None
 
-    def _order(self) -> np.ndarray:
+    def _order(self) -> Any:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._order().tolist())
+        order = self._order()
+        return iter(order.tolist() if isinstance(order, np.ndarray) else order)
+
+
+_PART = 2**16
+
+
+class _Draws:
+    """Independent draws of numbers below ``n``, made as they are needed: a loader without end asks for 10**10 of them.
+
+    Slices are taken one after the other.
+    """
+
+    def __init__(self, stream: Generator, n: int, count: int):
+        self._stream, self._n, self._count = stream, n, count
+        self._made, self._start = np.empty(0, np.int64), 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        stop = min(part.stop, self._count)
+        self._made, self._start = self._made[part.start - self._start :], part.start
+        while len(self._made) < stop - self._start:
+            more = random.randint(0, self._n, _PART, device="cpu", generator=self._stream)
+            self._made = np.concatenate([self._made, more])
+        return self._made[: stop - self._start]
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, self._count, _PART):
+            yield from self[start : start + _PART].tolist()
 
 
 class RandomSampler(_RandomOrder):
@@ -114,8 +144,10 @@ class RandomSampler(_RandomOrder):
         """How many samples an epoch has."""
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
-    def _order(self) -> np.ndarray:
+    def _order(self) -> Any:
         stream, n, wanted = self._stream(), len(self.data_source), self.num_samples
+        if self.replacement and wanted > _PART:
+            return _Draws(stream, n, wanted)
         if self.replacement:
             return random.randint(0, n, wanted, device="cpu", generator=stream)
         parts = [random.permutation(n, "cpu", stream) for _ in range(-(-wanted // n))]

@@ -5,31 +5,31 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..creation import broadcast_shapes
+from ..creation import arange, broadcast_shapes
 from ..nn import functional as F
 from ..ops import FUNCTIONS
 from ..random import bernoulli
 from ..tensor import Tensor
-from .distribution import Distribution
-from .utils import odds
+from . import constraints
+from .odds import OddsDistribution
 
 
-class Bernoulli(Distribution):
+class Bernoulli(OddsDistribution):
     """0 or 1; give ``probs``, that of 1, or ``logits``, its log-odds.
 
     Raises:
         ValueError: not just one of the two is given, or a probability is outside of [0, 1].
     """
 
-    _shown = ("probs",)
+    support = constraints.boolean
+    has_enumerate_support = True
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None):
-        self.probs, self.logits = odds(probs, logits, validate_args is not False)
-        super().__init__(self.probs.shape, (), validate_args)
+        (given,) = self._set_odds(probs, logits)
+        super().__init__(given.shape, (), validate_args)
 
     @property
-    def mean(self) -> Tensor:  # type: ignore[override]
-        """``probs``."""
+    def mean(self) -> Tensor:
         return self.probs
 
     @property
@@ -39,23 +39,19 @@ class Bernoulli(Distribution):
         return FUNCTIONS["where"](self.probs == 0.5, math.nan, likelier)
 
     @property
-    def variance(self) -> Tensor:  # type: ignore[override]
-        """``probs (1 - probs)``."""
+    def variance(self) -> Tensor:
         return self.probs * (1 - self.probs)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape)``, in the dtype of ``probs``."""
-        return bernoulli(self.probs.detach().expand(self._extended(sample_shape)))
-
-    def _possible(self, value: Any) -> Any:
-        return (value == 0) | (value == 1)
+        return bernoulli(self.probs.detach().expand(self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The logarithm of the probability of ``value``."""
-        value = self._outcome(value, self.probs).to(self.probs.dtype)
+        value = self._outcome(value, self.logits).to(self.logits.dtype)
         shape = broadcast_shapes(value.shape, self.batch_shape)
         return -F.binary_cross_entropy_with_logits(self.logits.expand(shape), value.expand(shape), reduction="none")
 
     def entropy(self) -> Tensor:
-        """The entropy of each."""
         return F.binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return self._listed(arange(2, dtype=self.logits.dtype, device=self.logits.device), expand)

@@ -8,6 +8,7 @@ from typing import Any
 from ..creation import arange, as_tensor, zeros
 from ..ops import FUNCTIONS
 from ..tensor import Tensor
+from . import constraints
 from .binomial import Binomial
 from .categorical import Categorical
 from .distribution import Distribution
@@ -26,6 +27,8 @@ class Multinomial(Distribution):
         NotImplementedError: ``total_count`` is no int.
     """
 
+    arg_constraints = Categorical.arg_constraints
+
     def __init__(
         self,
         total_count: int = 1,
@@ -39,35 +42,44 @@ class Multinomial(Distribution):
             raise ValueError(f"total_count must not be negative, but got {total_count}")
         self.total_count = total_count
         self._categorical = Categorical(probs, logits, validate_args)
-        self.probs, self.logits = self._categorical.probs, self._categorical.logits
-        super().__init__(self.probs.shape[:-1], self.probs.shape[-1:], validate_args)
+        shape = self._categorical.param_shape
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
+        self._validate_args = self._categorical._validate_args
 
     def __repr__(self) -> str:
         return f"Multinomial(total_count: {self.total_count}, probs: {tuple(self.probs.shape)})"
 
     @property
-    def param_shape(self) -> Any:
-        """The shape of ``probs``."""
-        return self.probs.shape
+    def probs(self) -> Tensor:
+        """The probability of each category."""
+        return self._categorical.probs
 
     @property
-    def mean(self) -> Tensor:  # type: ignore[override]
-        """``total_count probs``."""
+    def logits(self) -> Tensor:
+        """Logarithms of the probabilities."""
+        return self._categorical.logits
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> Any:
+        return constraints.multinomial(self.total_count)
+
+    @property
+    def param_shape(self) -> Any:
+        """The shape of ``probs``."""
+        return self._categorical.param_shape
+
+    @property
+    def mean(self) -> Tensor:
         return self.total_count * self.probs
 
     @property
-    def variance(self) -> Tensor:  # type: ignore[override]
-        """``total_count probs (1 - probs)``."""
+    def variance(self) -> Tensor:
         return self.total_count * self.probs * (1 - self.probs)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draws of shape ``(*sample_shape, *batch_shape, n)``, in the dtype of ``probs``."""
         found = self._categorical.sample((self.total_count, *sample_shape)).movedim(0, -1)
-        counts = zeros(self._extended(sample_shape), dtype=self.probs.dtype, device=self.probs.device)
+        counts = zeros(self._extended_shape(sample_shape), dtype=self.probs.dtype, device=self.probs.device)
         return counts.scatter_add(-1, found, found.to(counts.dtype) * 0 + 1)
-
-    def _possible(self, value: Any) -> Any:
-        return (value >= 0).all(-1) & (value.sum(-1) <= self.total_count)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the probability of the counts ``value``, ``(..., n)``, which may be of fewer draws."""
@@ -78,7 +90,6 @@ class Multinomial(Distribution):
         return ways + (logits * value).sum(-1)
 
     def entropy(self) -> Tensor:
-        """The entropy of each."""
         n = as_tensor(float(self.total_count), dtype=self.probs.dtype, device=self.probs.device)
         counts = arange(1, self.total_count + 1, dtype=n.dtype, device=n.device)
         counts = counts.reshape(-1, *(1,) * self.probs.ndim)

@@ -1,4 +1,4 @@
-"""The wrapper that PyTorch programs put around their models to use several GPUs."""
+"""The wrappers that PyTorch programs put around their models to use several GPUs."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ class DataParallel(Module):
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Call the module."""
         return self.module(*inputs, **kwargs)
+
+
+class DistributedDataParallel(Module):
+    """Trains a model in several processes, in PyTorch; here no more than a name for programs to import.
+
+    Raises:
+        RuntimeError: one is made.
+    """
+
+    def __init__(self, module: Module, *args: Any, **kwargs: Any):
+        raise RuntimeError("DistributedDataParallel: distributed training is not supported; use the module itself")

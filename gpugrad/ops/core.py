@@ -160,7 +160,7 @@ class OpNode(Node):
             self.values = None
 
     def keep_copies_of(self, array: Any) -> None:
-        """Copy a saved array that is about to be overwritten by this very op, working in place."""
+        """Copy a saved array that is about to be overwritten."""
         values = list(self.values or ())
         versions = list(self.versions)
         for k in range(len(versions) // 2):
@@ -322,6 +322,8 @@ class Op:
             nor shapes of inputs (``aux`` can hold what it needs).
         params: the names of the plain parameters.
         view: the result may share memory with the first input.
+        result_may_change: in PyTorch backward does not read the result, which may thus be changed in place: what is
+            read here is copied before.
         outputs: how many results the op has; None when it varies.
         aux: the forward gets a further parameter ``recording`` and returns ``(result, aux)``.
         aux_of: recomputes a differentiable aux: ``aux_of(F, <inputs and params by name>)``.
@@ -345,6 +347,7 @@ class Op:
         self.name = name
         self.params = tuple(p for p in self.params if p != "recording")
         self.view: bool = options.pop("view", False)
+        self.result_may_change: bool = options.pop("result_may_change", False)
         self.outputs: int | None = options.pop("outputs", 1)
         self.aux: bool = options.pop("aux", False)
         self.samples: Callable[..., Any] | None = options.pop("samples", None)
@@ -417,6 +420,8 @@ class Op:
 
     def _check_needs(self, rule: Callable[..., Any], skip: int) -> tuple[str, ...]:
         needs = tuple(inspect.signature(rule).parameters)[skip:]
+        if twice := {"out", "aux"}.intersection(needs, self.params):
+            raise TypeError(f"op {self.name!r}: what its rule means by {twice} is open, as its parameters are named so")
         known = {*self.inputs, *(f"{name}_shape" for name in self.inputs), *self.params, "out", "aux"}
         if unknown := [name for name in needs if name not in known]:
             raise TypeError(f"op {self.name!r}: its rule asks for unknown {unknown}; known are {sorted(known)}")
@@ -737,6 +742,11 @@ def check_inplace(name: str, target: Any, recording: bool) -> None:
             "Inplace update to inference tensor outside InferenceMode is not allowed; "
             "make a clone to get a normal tensor"
         )
+    while target._base is not None:
+        target = target._base
+    node = target._node
+    if node.__class__ is OpNode and node.op.result_may_change and node.values.__class__ is tuple:
+        node.keep_copies_of(target._data)
 
 
 def alias(t: Any) -> Any:
@@ -775,6 +785,8 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
         with beside(data):
             _overwrite(data, new, result)
     target._bump()
+    if recording and not result._needs_grad:
+        result = REGISTRY["fill"](alias(target), 0)  # no gradient passes what has none, such as a comparison
     if result._needs_grad:
         rebase(target, result)
     if event is not None:

@@ -25,16 +25,16 @@ from .shape import diagonal, permute, reshape
     ],
     torch=lambda torch, a, b, left, right, out: torch.einsum(f"{left},{right}->{out}", a, b),
 )
-def contract(xp, input, other, /, left, right, out):
-    """The product of two arrays whose dimensions have labels, summed over the labels that ``out`` lacks.
+def contract(xp, input, other, /, left, right, result):
+    """The product of two arrays whose dimensions have labels, summed over the labels that ``result`` lacks.
 
     Each label is at most once in each of the three, and in at least two of them: then so it is for the gradients.
     """
-    summed = [c for c in (left if input.size >= other.size else right) if c in left and c in right and c not in out]
+    summed = [c for c in (left if input.size >= other.size else right) if c in left and c in right and c not in result]
     if not summed:
-        return _aligned(input, left, out) * _aligned(other, right, out)
-    batch = [c for c in out if c in left and c in right]
-    rest = [c for c in out if c not in batch]
+        return _aligned(input, left, result) * _aligned(other, right, result)
+    batch = [c for c in result if c in left and c in right]
+    rest = [c for c in result if c not in batch]
     if rest and rest[0] not in left:
         # The dimensions of the first operand come first in the result.
         input, other, left, right = other, input, right, left
@@ -45,12 +45,12 @@ def contract(xp, input, other, /, left, right, out):
     a2 = _ordered(input, left, batch + rows + summed).reshape((*stacks, math.prod(m), math.prod(k)))
     b2 = _ordered(other, right, batch + summed + columns).reshape((*stacks, math.prod(k), math.prod(n)))
     found = matmul.forward(xp, a2, b2).reshape((*b, *m, *n))
-    return _ordered(found, batch + rows + columns, out)
+    return _ordered(found, batch + rows + columns, result)
 
 
 contract.rules(
-    input=lambda F, g, other, left, right, out: F.contract(g, other, out, right, left),
-    other=lambda F, g, input, left, right, out: F.contract(g, input, out, left, right),
+    input=lambda F, g, other, left, right, result: F.contract(g, other, result, right, left),
+    other=lambda F, g, input, left, right, result: F.contract(g, input, result, left, right),
 )
 
 

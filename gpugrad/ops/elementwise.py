@@ -251,7 +251,7 @@ def mul(xp, input, other, /):
 mul.rules(input=lambda F, g, other: g * other, other=lambda F, g, input: g * input)
 
 
-@elementwise(samples=binary(0.5, 2.0), promotes="float", name="div", public=False)
+@elementwise(samples=binary(0.5, 2.0), promotes="float", name="div", result_may_change=True, public=False)
 def true_divide(xp, input, other, /):
     """``input / other``."""
     return xp.true_divide(input, other)
@@ -263,7 +263,13 @@ true_divide.rules(
 )
 
 
-@elementwise(samples=binary(0.5, 2.0), promotes="float", public=False, torch=lambda torch, a, b: b / a)
+@elementwise(
+    samples=binary(0.5, 2.0),
+    promotes="float",
+    result_may_change=True,
+    public=False,
+    torch=lambda torch, a, b: b / a,
+)
 def rdiv(xp, input, other, /):
     """``other / input``."""
     return xp.true_divide(other, input)
@@ -372,6 +378,18 @@ def neg(xp, input, /):
 
 
 neg.rules(input=lambda F, g: -g)
+
+
+@public()
+def positive(input: Any) -> Any:
+    """``input`` itself.
+
+    Raises:
+        RuntimeError: it is a bool tensor.
+    """
+    if input.dtype.kind == "b":
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
 
 
 def _scaled(alpha: Any, other: Any) -> Any:
@@ -501,6 +519,33 @@ def _pow(input: Any, exponent: Any) -> Any:
     if isinstance(exponent, int) and exponent < 0 and isinstance(input, core.Tensor) and input.dtype.kind in "iu":
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     return pow(input, exponent)
+
+
+@public()
+def float_power(input: Any, exponent: Any) -> Any:
+    """``input`` to the power ``exponent``, each a tensor or a number, computed in float64."""
+    double = [x.double() if isinstance(x, core.Tensor) else float(x) for x in (input, exponent)]
+    return pow(*double)
+
+
+@public(function=False, name="float_power_")
+def float_power_(input: Any, exponent: Any) -> Any:
+    """In-place version of ``float_power``.
+
+    Raises:
+        RuntimeError: the tensor is not float64.
+    """
+    if input.dtype != np.float64:
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {input.dtype} but the operation's result requires dtype float64"
+        )
+    return core.inplace("float_power_", float_power, input, exponent)
+
+
+@public()
+def ldexp(input: Any, other: Any) -> Any:
+    """``input * 2**other``, broadcast and promoted; of integers in floating point."""
+    return mul(input, pow(2.0, other))
 
 
 @elementwise(samples=unary())
@@ -635,6 +680,46 @@ logaddexp.rules(
 )
 
 
+@elementwise(samples=_tensors(), promotes="float")
+@blockwise
+def logaddexp2(xp, input, other, /):
+    """``log2(2**input + 2**other)`` without overflow on the way."""
+    smaller = xp.exp2(-xp.abs(input - other))
+    return xp.maximum(input, other) + xp.log1p(xp.fmax(smaller, 0)) * (1 / math.log(2))
+
+
+logaddexp2.rules(
+    input=blockwise(lambda F, g, input, other: g * F.sigmoid((input - other) * math.log(2))),
+    other=blockwise(lambda F, g, input, other: g * F.sigmoid((other - input) * math.log(2))),
+)
+
+
+def _logits(t: Any) -> list[Any]:
+    return [(t(2, 3, low=0.0, high=1.0), None), (t(2, 4, low=-0.5, high=1.5), 0.2), (t(low=0.0, high=1.0), 1e-6)]
+
+
+@elementwise(samples=_logits, promotes="float", public=False)
+@blockwise
+def logit(xp, input, /, eps):
+    """``log(p / (1 - p))``, p the element, kept between ``eps`` and ``1 - eps`` if that is given."""
+    p = input if eps is None else xp.clip(input, eps, 1 - eps)
+    return xp.log(p / (1 - p))
+
+
+def _logit_rule(F: Any, g: Any, input: Any, eps: float | None) -> Any:
+    slope = g / ((input + 0.0) * (1 - input))  # which makes 0 of -0.0
+    return slope if eps is None else F.keep(slope, (input >= eps) & (input <= 1 - eps))
+
+
+logit.rules(input=blockwise(_logit_rule))
+
+
+@public()
+def _logit(input: Any, eps: float | None = None) -> Any:
+    """``log(p / (1 - p))``, p the element: NaN outside [0, 1], unless ``eps`` keeps it in ``[eps, 1 - eps]``."""
+    return logit(input, eps)
+
+
 @elementwise(
     samples=lambda t: [(t(2, 3), t(2, 3, low=0.5)), (t(2, 1), t(3, low=0.5)), (t(2, 3), 0.5)], promotes="float"
 )
@@ -699,6 +784,40 @@ def acos(xp, input, /):
 
 
 acos.rules(input=blockwise(lambda F, g, input: -g * F.rsqrt(1 - input * input)))
+
+
+def _scaled_angle(name: str, factor: float, text: str) -> None:
+    def forward(xp, input, /):
+        return input * factor
+
+    forward.__doc__ = text
+    elementwise(samples=unary(), promotes="float", name=name)(forward).rules(input=lambda F, g: g * factor)
+
+
+_scaled_angle("deg2rad", math.pi / 180, "Each angle, given in degrees, in radians.")
+_scaled_angle("rad2deg", 180 / math.pi, "Each angle, given in radians, in degrees.")
+
+
+@elementwise(samples=lambda t: [*unary()(t), (t(2, 3, low=-0.03, high=0.03),)], promotes="float")
+@blockwise
+def sinc(xp, input, /):
+    """``sin(pi x) / (pi x)``, and 1 at 0."""
+    angle = xp.where(input == 0, 1e-20, input) * math.pi
+    return (xp.sin(angle) / angle).astype(input.dtype)
+
+
+def _sinc_rule(F: Any, g: Any, input: Any) -> Any:
+    # Near 0 the difference of nearly equal numbers is replaced by its series, which can be differentiated at 0.
+    small = F.abs(input) < 0.05
+    near = F.keep(input, small) * math.pi
+    square = near * near
+    series = near * (((square / 45360 - 1 / 840) * square + 1 / 30) * square - 1 / 3) * math.pi
+    far = input + F.to_dtype(small, input.dtype)
+    slope = (F.cos(far * math.pi) - F.sinc(far)) / far
+    return g * (series + F.keep(slope, ~small))
+
+
+sinc.rules(input=blockwise(_sinc_rule))
 
 
 @elementwise(samples=unary(), promotes="float", aliases=("arctan",))
@@ -806,6 +925,21 @@ def sign(xp, input, /):
 
 
 sign.rules(input=zero)
+
+
+@elementwise(samples=binary(), promotes="float")
+def copysign(xp, input, other, /):
+    """The magnitude of ``input`` with the sign of ``other``; its gradient is 0 where ``input`` is."""
+    return xp.copysign(input, other)
+
+
+copysign.rules(input=blockwise(lambda F, g, input, out: g * (F.sign(out) * F.sign(input))), other=zero)
+
+
+@elementwise(samples=lambda t: [*unary()(t), (t.ints(3, low=-2),), (t.bools(3),)], differentiable=False)
+def signbit(xp, input, /):
+    """Where the element is negative (-0.0 is), as a bool tensor."""
+    return xp.signbit(input)
 
 
 def _rounded(function: str) -> Callable[..., Any]:
@@ -1121,6 +1255,16 @@ def fill_(input: Any, value: Any) -> Any:
     return input
 
 
+@public(name="fill", method=False)
+def _fill(input: Any, value: Any) -> Any:
+    """A tensor of the shape and dtype of ``input`` with ``value``, a number or a 0-d tensor, in every element.
+
+    Raises:
+        RuntimeError: the value has dimensions.
+    """
+    return fill(input, _as_fill(input, value))
+
+
 @public(method="zero_", function=False)
 def zero_(input: Any) -> Any:
     """Set every element to 0."""
@@ -1311,6 +1455,20 @@ bitwise_right_shift = _bitwise(
 )
 
 
+def _divisor(name: str, text: str) -> None:
+    def forward(xp, input, other, /):
+        if input.dtype.kind not in "iu":
+            raise NotImplementedError(f"{name} is defined for integer tensors, not for {input.dtype}")
+        return getattr(xp, name)(input, other)
+
+    forward.__doc__ = text
+    elementwise(samples=lambda t: _integers(t)[:2], differentiable=False, name=name)(forward)
+
+
+_divisor("gcd", "The greatest common divisor of two integers.")
+_divisor("lcm", "The least common multiple of two integers, not negative.")
+
+
 @elementwise(samples=lambda t: [(t.ints(2, 3),), (t.bools(3),)], differentiable=False)
 def bitwise_not(xp, input, /):
     """Each integer's bits flipped; of bools, logical not.
@@ -1344,6 +1502,29 @@ isinf = _number_test("isinf", "Where the element is infinite, as a bool tensor."
 isfinite = _number_test("isfinite", "Where the element is neither infinite nor NaN, as a bool tensor.")
 isposinf = _number_test("isposinf", "Where the element is positive infinity, as a bool tensor.")
 isneginf = _number_test("isneginf", "Where the element is negative infinity, as a bool tensor.")
+
+
+@public()
+def isreal(input: Any) -> Any:
+    """Where the element is a real number, as a bool tensor: everywhere."""
+    array = input._data
+    return core.Tensor._wrap(module_of(array).ones(array.shape, bool))
+
+
+@public()
+def is_nonzero(input: Any) -> bool:
+    """Whether the only element is not 0; waits for the device.
+
+    Raises:
+        RuntimeError: there is not just one.
+    """
+    return bool(input)
+
+
+@public()
+def is_same_size(input: Any, other: Any) -> bool:
+    """Whether two tensors have the same shape."""
+    return input.shape == other.shape
 
 
 @elementwise(
@@ -1400,18 +1581,6 @@ def _power(self: Any, other: Any) -> Any:
     return _pow(self, other) if core.is_operand(other) else NotImplemented
 
 
-@public()
-def deg2rad(input: Any) -> Any:
-    """Degrees as radians."""
-    return input * (math.pi / 180)
-
-
-@public()
-def rad2deg(input: Any) -> Any:
-    """Radians as degrees."""
-    return input * (180 / math.pi)
-
-
 def _symbol(function: Any) -> Callable[..., Any]:
     """What Python calls for an operator's symbol."""
     if not isinstance(function, Elementwise):
@@ -1443,9 +1612,16 @@ for _name in (
         "logical_not",
     ),
     *("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift"),
-    *("eq", "ne", "lt", "le", "gt", "ge"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+    *("gcd", "lcm", "ldexp", "logit"),
 ):
     METHODS[f"{_name}_"] = inplace_method(_name, FUNCTIONS[_name])
+
+for _name in (
+    *("clamp_", "clip_", "clamp_min_", "clamp_max_", "round_", "nan_to_num_", "fill_", "zero_", "logit_", "xlogy_"),
+    *("gcd_", "lcm_", "ldexp_"),
+):
+    FUNCTIONS[_name] = METHODS[_name]
 
 for _name, _operator, _reflected, _inplace in (
     ("add", add, add, "add_"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import copy_to_host, dtypes, fused, lazy, module_of, to_numpy, transfer
+from ..backend import copy_to_host, dtypes, fused, graph, lazy, module_of, to_numpy, transfer
 from ..engine import modes, no_grad
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, check_inplace, normalize_dim, op, public, rebase, record, refresh_view
@@ -52,6 +52,7 @@ slice_add.rules(input=lambda F, g, index: F.getitem(g, index))
 )
 def take_index(xp, input, /, index):
     """A copy of a part; the index holds integer arrays and masks, full slices and at most one Ellipsis."""
+    _check_parts(input, index)
     return input[index]
 
 
@@ -268,16 +269,29 @@ def index_put(xp, input, src, /, index):
     return out
 
 
+def _check_parts(array: Any, index: Any) -> None:
+    """Refuse what is out of range in an advanced index of a device's arrays; NumPy does that by itself.
+
+    Raises:
+        IndexError: a dimension that is indexed has nothing in it.  The rest the device finds out, and the host is told
+            when it next waits for it.
+    """
+    for axis, part in _array_parts(index, array.shape) if module_of(array) is not np else ():
+        if part.dtype.kind != "i" or not part.size:
+            continue
+        size = array.shape[axis]
+        if not size:
+            raise IndexError(f"index is out of bounds for dimension {axis} with size 0")
+        fused.indexing.check_range(part, -size, size, (_outside(axis), IndexError))
+
+
 def _put(out: Any, index: Any, src: Any) -> None:
     """``out[index] = src`` for an advanced index.
 
     Raises:
-        IndexError: an index is out of range; on a device, where one is not waited for, if nothing is in range.
+        IndexError: an index is out of range; on a device as ``_check_parts`` says.
     """
-    if module_of(out) is not np:
-        for axis, part in _array_parts(index, out.shape):
-            if part.dtype.kind == "i" and part.size and not out.shape[axis]:
-                raise IndexError(f"index is out of bounds for dimension {axis} with size 0")
+    _check_parts(out, index)
     out[index] = src
 
 
@@ -334,11 +348,18 @@ index_sum.rules(input=lambda F, g, index, dim: F.index_select(g, index, dim))
 
 
 @op(
-    samples=lambda t: [(t(5, 3), t.ints(2, 4), None), (t(5, 3), t.ints(6, high=2), 2)],
-    torch=lambda torch, weight, index, padding: torch.nn.functional.embedding(index, weight, padding),
+    samples=lambda t: [
+        (t(5, 3), t.ints(2, 4), None, False),
+        (t(5, 3), t.ints(6, high=2), 2, False),
+        (t(5, 3), t.ints(6, high=3), 1, True),
+    ],
+    torch=lambda torch, weight, index, padding, by_frequency: torch.nn.functional.embedding(
+        index, weight, padding, scale_grad_by_freq=by_frequency
+    ),
+    tests={"not_the_derivative": (2,)},
 )
-def embedding(xp, weight, index, /, padding_idx):
-    """Rows of ``weight``; that of ``padding_idx`` gets no gradient.
+def embedding(xp, weight, index, /, padding_idx, by_frequency):
+    """Rows of ``weight``; that of ``padding_idx`` gets no gradient, or each its own divided by how often it was used.
 
     Raises:
         IndexError: an index is negative or too large.
@@ -348,29 +369,48 @@ def embedding(xp, weight, index, /, padding_idx):
 
 
 @embedding.kernel
-def _embedding_kernel(weight: Any, index: Any, padding_idx: int | None) -> Any:
-    return fused.indexing.take_rows(weight, index)
+def _embedding_kernel(weight: Any, index: Any, padding_idx: int | None, by_frequency: bool) -> Any:
+    return fused.indexing.take_rows(weight, index, 0, (f"embedding(): {_outside(0)}", IndexError))
 
 
 embedding.rules(
-    weight=lambda F, g, weight_shape, index, padding_idx: F.embedding_sum(g, index, weight_shape[0], padding_idx)
+    weight=lambda F, g, weight_shape, index, padding_idx, by_frequency: F.embedding_sum(
+        g, index, weight_shape[0], padding_idx, by_frequency
+    )
 )
 
 
-@op(samples=lambda t: [(t(2, 4, 3), t.ints(2, 4), 5, None), (t(6, 3), t.ints(6, low=1, high=3), 4, 2)], torch=None)
-def embedding_sum(xp, input, index, /, count, padding_idx):
+def _uses(xp: Any, index: Any, count: int, dtype: Any) -> Any:
+    """How often each of ``count`` rows stands in ``index``, and 1 for those that do not, as a column."""
+    return xp.maximum(sum_rows.on_arrays(xp.ones((index.size, 1), dtype), index.reshape(-1), count), 1)
+
+
+@op(
+    samples=lambda t: [
+        (t(2, 4, 3), t.ints(2, 4), 5, None, False),
+        (t(6, 3), t.ints(6, low=1, high=3), 4, 2, False),
+        (t(6, 3), t.ints(6, high=3), 4, 1, True),
+    ],
+    torch=None,
+)
+def embedding_sum(xp, input, index, /, count, padding_idx, by_frequency):
     """Zeros of ``count`` rows with rows added at ``index``, except at ``padding_idx``: the gradient of embedding."""
     out = sum_rows.on_arrays(input.reshape(index.size, input.shape[-1]), index.reshape(-1), count)
+    if by_frequency:
+        out /= _uses(xp, index, count, out.dtype)
     if padding_idx is not None:
         out[padding_idx] = 0
     return out
 
 
 @embedding_sum.joint_rule
-def _embedding_sum_rule(F, g, wanted, index, padding_idx):
+def _embedding_sum_rule(F, g, wanted, index, padding_idx, by_frequency):
     if padding_idx is not None:
         g = F.index_put(g, zeros_like_gradient(F, g, ()), (padding_idx,))
-    return F.embedding(g, index, None), None
+    if by_frequency:
+        places = F.array(index)
+        g = g / F.constant(_uses(module_of(places), places, g.shape[0], g.dtype))
+    return F.embedding(g, index, None, False), None
 
 
 def _positions(xp: Any, index: Any, shape: tuple[int, ...], dim: int) -> Any:
@@ -727,14 +767,21 @@ def _copy_(input: Any, src: Any, non_blocking: bool = False) -> Any:
 # Picking and putting along one dimension.
 
 
+def _outside(dim: int) -> str:
+    return f"index {{wrong}} is out of bounds for dimension {dim} with size {{limit}}"
+
+
 def _check_range(name: str, index: Any, size: int, dim: int, error: type[Exception] = IndexError) -> None:
-    """Refuse positions outside a dimension; on a device this would mean to wait for it, and only emptiness is seen."""
-    if not index.size or (size and module_of(index) is not np):
+    """Refuse positions outside a dimension; for a device's, unless it is empty, when the host next waits for it."""
+    if not index.size:
         return
+    message = f"{name}(): {_outside(dim)}"
+    if size and module_of(index) is not np:
+        fused.indexing.check_range(lazy.settled(index), 0, size, (message, error))
     # As unsigned numbers, negative ones are the largest.
-    if not size or index.view(np.dtype(f"u{index.dtype.itemsize}")).max() >= size:
+    elif not size or index.view(np.dtype(f"u{index.dtype.itemsize}")).max() >= size:
         wrong = index[(index < 0) | (index >= size)][0]
-        raise error(f"{name}(): index {wrong} is out of bounds for dimension {dim} with size {size}")
+        raise error(message.format(wrong=wrong, limit=size))
 
 
 def _vector_index(name: str, input: Any, dim: int, index: Any) -> tuple[Any, int, Any]:
@@ -1001,9 +1048,12 @@ def _flat_index(name: str, input: Any, index: Any) -> Any:
     xp, n, flat = module_of(index._data), input._data.size, index._data.reshape(-1)
     if flat.dtype.kind != "i":
         raise RuntimeError(f"{name}(): Expected a long tensor for index, but got {index.dtype}")
-    if xp is np and flat.size and not -n <= flat.min() <= flat.max() < n:
+    message = "out of range: tried to access index {wrong} on a tensor of {limit} elements."
+    if xp is not np and n and flat.size:
+        fused.indexing.check_range(lazy.settled(flat), -n, n, (message, IndexError))
+    elif flat.size and not -n <= flat.min() <= flat.max() < n:
         wrong = flat[(flat < -n) | (flat >= n)][0]
-        raise IndexError(f"out of range: tried to access index {wrong} on a tensor of {n} elements.")
+        raise IndexError(message.format(wrong=wrong, limit=n))
     return core.Tensor._wrap(xp.where(flat < 0, flat + n, flat))
 
 
@@ -1197,3 +1247,27 @@ for _name in (
     "masked_scatter",
 ):
     METHODS[f"{_name}_"] = inplace_method(_name, FUNCTIONS[_name])
+FUNCTIONS["index_put_"] = METHODS["index_put_"]
+
+
+@public(function=False, name="fill_diagonal_")
+def fill_diagonal_(input: Any, fill_value: Any, wrap: bool = False) -> Any:
+    """Set the diagonal, where all indices are equal, to a number or a 0-d tensor, in place.
+
+    Args:
+        wrap: of a matrix with more rows than columns, go on with another diagonal a row below the end of one.
+
+    Raises:
+        RuntimeError: the tensor has less than two dimensions, or more of different sizes.
+    """
+    shape = input._data.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"fill_diagonal_: dimensions must larger than 1, but got {len(shape)}")
+    if len(shape) > 2 and len(set(shape)) > 1:
+        raise RuntimeError(f"fill_diagonal_: all dimensions of input must be of equal length, but got {list(shape)}")
+    index: Any = [np.arange(min(shape))] * len(shape)
+    if wrap and len(shape) == 2 and shape[0] > shape[1] + 1:
+        index = np.divmod(np.arange(0, math.prod(shape), shape[1] + 1), shape[1])
+    xp = module_of(input._data)
+    _setitem(input, tuple(core.Tensor._wrap(graph.constant(xp, part)) for part in index), fill_value)
+    return input

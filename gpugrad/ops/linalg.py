@@ -8,6 +8,7 @@ Walter and Lehmann (2011) and Roberts and Roberts (2020); of the pseudo-inverse:
 from __future__ import annotations
 
 import math
+import operator
 from collections import namedtuple
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..backend import checking, get_default_device, module_of, to_numpy, transfe
 from . import core
 from .core import as_tensors, normalize_dim, normalize_dims, op, public
 from .core import taped as F
-from .shape import diag_embed, diagonal, movedim, reshape, zeros_like_gradient
+from .shape import diag_embed, diagonal, movedim, powers, reshape, zeros_like_gradient
 
 
 class LinAlgError(RuntimeError):
@@ -358,6 +359,7 @@ _Slogdet, _Eigh, _QR = (
     _named("qr", "Q R"),
 )
 _SVD, _LegacySVD = _named("svd", "U S Vh"), _named("svd", "U S V")
+_CholeskyEx, _InvEx = _named("cholesky_ex", "L info"), _named("inv_ex", "inverse info")
 _Lstsq = _named("lstsq", "solution residuals rank singular_values")
 
 
@@ -443,14 +445,14 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
 def cholesky_(A: Any, *, upper: bool = False) -> Any:
     """The lower triangle L with ``A = L @ L.mT`` of a symmetric positive definite matrix, or ``L.mT`` with ``upper``.
 
-    Only the lower triangle of ``A`` is read.
+    Only that triangle of ``A`` is read.
 
     Raises:
         RuntimeError: ``A`` is not square or not floating point.
         LinAlgError: a matrix is not positive definite.
     """
-    found = cholesky(_matrices("cholesky", A))
-    return _t(F, found) if upper else found
+    A = _matrices("cholesky", A)
+    return _t(F, cholesky(_t(F, A))) if upper else cholesky(A)
 
 
 @public(name="cholesky")
@@ -464,6 +466,111 @@ def cholesky_solve(B: Any, L: Any, upper: bool = False) -> Any:
     """X of ``A @ X = B``, given the Cholesky factor of A."""
     lower = _t(F, L) if upper else L
     return solve_(_t(F, lower), solve_(lower, B))
+
+
+@public()
+def cholesky_inverse(L: Any, upper: bool = False) -> Any:
+    """The inverse of each symmetric positive definite matrix whose Cholesky factor is given.
+
+    Raises:
+        RuntimeError: ``L`` is not square or not floating point.
+        LinAlgError: a matrix is singular.
+    """
+    L = _matrices("cholesky_inverse", L)
+    half = inv(core.FUNCTIONS["triu" if upper else "tril"](L))
+    return F.matmul(half, _t(F, half)) if upper else F.matmul(_t(F, half), half)
+
+
+def _minor_not_positive(matrix: np.ndarray) -> int:
+    """The order of the first leading minor that is not positive definite; 0 if there is none."""
+    for k in range(1, len(matrix) + 1):
+        try:
+            np.linalg.cholesky(matrix[:k, :k])
+        except np.linalg.LinAlgError:
+            return k
+    return 0
+
+
+def _zero_pivot(matrix: np.ndarray) -> int:
+    """Which pivot of Gaussian elimination is 0, counted from 1; 0 if there is none."""
+    try:
+        np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        rest = matrix.copy()
+        for k in range(len(rest)):
+            pivot = k + np.abs(rest[k:, k]).argmax()
+            if rest[pivot, k] == 0:
+                return k + 1
+            rest[[k, pivot]] = rest[[pivot, k]]
+            rest[k + 1 :] -= np.outer(rest[k + 1 :, k] / rest[k, k], rest[k])
+        return len(rest)
+    return 0
+
+
+def _with_info(function: Any, A: Any, check_errors: bool, where_it_fails: Any) -> tuple[Any, Any]:
+    """What a function of matrices gives, NaN where it fails, and what is wrong with each matrix; 0 for nothing."""
+    xp = module_of(A._data)
+    try:
+        found = function(A)
+        return found, core.Tensor._wrap(xp.zeros(A._data.shape[:-2], np.int32))
+    except LinAlgError:
+        if check_errors:
+            raise
+    matrices = to_numpy(A.detach()._data)
+    info = np.array([where_it_fails(m) for m in matrices.reshape(-1, *matrices.shape[-2:])], np.int32)
+    info = core.Tensor._wrap(xp.asarray(info.reshape(matrices.shape[:-2])))
+    failed = (info > 0)[..., None, None]
+    identity = core.Tensor._wrap(xp.eye(matrices.shape[-1], dtype=A.dtype))
+    return function(F.where(failed, identity, A)).masked_fill(failed, math.nan), info
+
+
+@core.beside_first
+def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
+    """The Cholesky factor of each matrix and an int32 for it, ``(L, info)``; see ``linalg.cholesky``.
+
+    ``info`` is 0, or the order of the first leading minor that is not positive definite. The factor is NaN then,
+    where PyTorch has what it had computed until it failed.
+
+    Raises:
+        RuntimeError: ``A`` is not square or not floating point.
+        LinAlgError: with ``check_errors``, a matrix is not positive definite.
+    """
+    A = _matrices("cholesky_ex", A)
+
+    def first(matrix: np.ndarray) -> int:
+        return _minor_not_positive(matrix.T if upper else matrix)
+
+    return _CholeskyEx(*_with_info(lambda a: cholesky_(a, upper=upper), A, check_errors, first))
+
+
+@core.beside_first
+def inv_ex(A: Any, *, check_errors: bool = False) -> Any:
+    """The inverse of each matrix and an int32 for it, ``(inverse, info)``; see ``linalg.inv``.
+
+    ``info`` is 0, or which pivot of the elimination is 0, counted from 1. The inverse is NaN then.
+
+    Raises:
+        RuntimeError: ``A`` is not square or not floating point.
+        LinAlgError: with ``check_errors``, a matrix is singular.
+    """
+    return _InvEx(*_with_info(inv_, _matrices("inv_ex", A), check_errors, _zero_pivot))
+
+
+def vander(x: Any, *, N: int | None = None) -> Any:
+    """The powers of each element from 0 to ``N - 1`` as a new last dimension.
+
+    Args:
+        N: how many; as many as the last dimension has elements unless given.
+
+    Raises:
+        RuntimeError: ``x`` is of bools, or ``N`` is not above 1.
+    """
+    if x.dtype.kind == "b":
+        raise RuntimeError("linalg.vander supports floating point and integer tensors, but got bool")
+    count = (x.shape[-1] if x._data.ndim else 1) if N is None else operator.index(N)
+    if count <= 1:
+        raise RuntimeError(f"N must be greater than 1, but got {count}")
+    return powers(x, count)
 
 
 @core.beside_first
@@ -792,36 +899,13 @@ def cond(A: Any, p: Any = None) -> Any:
     return matrix_norm(A, p) * matrix_norm(inv_(A), p)
 
 
-@public(method=False)
-def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
-    """The p-norm distances between the rows of ``x1`` and those of ``x2``, of shape ``(*batch, n1, n2)``.
+TriangularSolution = namedtuple("triangular_solve", ["solution", "cloned_coefficient"])  # type: ignore[name-match]
 
-    Args:
-        compute_mode: whether squared Euclidean distances may be found by a matrix product, which is fast, but loses
-            digits of small ones: for more than 25 rows unless it says "use_mm_for_euclid_dist" or
-            "donot_use_mm_for_euclid_dist".
 
-    Raises:
-        RuntimeError: an input has less than two dimensions, rows differ in length, or ``p`` is negative.
-        ValueError: another mode.
-    """
-    for name, x in (("X1", x1), ("X2", x2)):
-        if x.ndim < 2:
-            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
-    if x1.shape[-1] != x2.shape[-1]:
-        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
-    if p < 0:
-        raise RuntimeError(f"cdist only supports non-negative p values, but got {p}")
-    modes = {
-        "use_mm_for_euclid_dist_if_necessary": max(x1.shape[-2], x2.shape[-2]) > 25,
-        "use_mm_for_euclid_dist": True,
-        "donot_use_mm_for_euclid_dist": False,
-    }
-    if compute_mode not in modes:
-        raise ValueError(f"{compute_mode} is not a valid value for compute_mode; expected one of {', '.join(modes)}")
-    if p != 2 or not modes[compute_mode]:
-        return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
-    square = (x1 * x1).sum(-1).unsqueeze(-1) + (x2 * x2).sum(-1).unsqueeze(-2) - 2 * (x1 @ x2.mT)
-    # As for the norm, the gradient of a distance of 0 is 0.
-    nothing = square <= 0
-    return square.masked_fill(nothing, 1).sqrt().masked_fill(nothing, 0)
+@public()
+def triangular_solve(b: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
+    """``linalg.solve_triangular`` under its old name: X of ``A @ X = b``, or ``A.mT @ X = b``, and a copy of A."""
+    matrix = A.mT if transpose else A
+    return TriangularSolution(
+        solve_triangular(matrix, b, upper=upper != transpose, unitriangular=unitriangular), A.clone()
+    )

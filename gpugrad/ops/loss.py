@@ -45,7 +45,7 @@ def _choice(
     The multipliers are one number when all rows are alike; which rows count is None when all do.
 
     Raises:
-        IndexError: a target is no class.  On a CUDA device this is not looked for, since looking would mean waiting.
+        IndexError: a target is no class; from a CUDA device when the host next waits for it.
     """
     index = target.astype(np.int64, copy=False)
     mean = reduction == "mean"
@@ -55,7 +55,8 @@ def _choice(
         if not within:
             wrong = index[(index != ignore_index) & ((index < 0) | (index >= classes))]
             if wrong.size:
-                raise IndexError(f"Target {wrong[0]} is out of bounds.")
+                message, error = fused.softmax.NO_CLASS
+                raise error(message.format(wrong=wrong[0]))
         if within and not 0 <= ignore_index < classes:
             if weight is None:
                 share = 1.0 / max(1, index.size) if mean else 1.0
@@ -63,6 +64,8 @@ def _choice(
             factors = weight[index]
             total = factors.sum()
             return index, factors / total if mean else factors, 1 / total if mean else 1.0, None
+    elif index.size:
+        fused.indexing.check_range(index, 0, classes, fused.softmax.NO_CLASS, ignore_index)
     counted = index != ignore_index
     index = xp.where(counted, index, 0)
     share = counted.astype(dtype)

@@ -12,6 +12,7 @@ from ..engine import sum_to
 from . import core
 from .core import FUNCTIONS, METHODS, as_tensors, op, public
 from .elementwise import add, mul
+from .pointwise import inplace_method
 
 
 def _swapped(F: Any, x: Any) -> Any:
@@ -210,6 +211,9 @@ def outer(input: Any, vec2: Any) -> Any:
     return mul(core.REGISTRY["reshape"](a, (a.shape[0], 1)), b)
 
 
+FUNCTIONS["ger"] = outer
+
+
 def _plus_product(input: Any, product: Any, beta: float, alpha: float) -> Any:
     if core.autocasting:
         (input,) = core.autocasting[-1]("addmm", (input,))
@@ -246,6 +250,11 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: floa
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """``beta * input + alpha *`` the outer product of two vectors; ``input`` broadcasts."""
     return _plus_product(input, outer(vec1, vec2), beta, alpha)
+
+
+for _name in ("addmm", "addmv", "baddbmm", "addbmm", "addr"):
+    METHODS[f"{_name}_"] = inplace_method(_name, FUNCTIONS[_name])
+FUNCTIONS["addmv_"], FUNCTIONS["ger"] = METHODS["addmv_"], outer
 
 
 def _linear_samples(t: Any) -> list[Any]:

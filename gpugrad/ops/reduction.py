@@ -471,7 +471,23 @@ def _cumprod_rule(F: Any, g: Any, input: Any, out: Any, dim: int) -> Any:
 cumprod.rules(input=_cumprod_rule)
 
 
-def _along(function: Callable[[Any, int], Any], input: Any, dim: int) -> Any:
+def accumulated(xp: Any, function: Callable[[Any, Any], Any], x: Any, dim: int) -> Any:
+    """``function``, an associative one, of all elements up to each: from spans of 1, 2, 4, ... (Hillis and Steele)."""
+    n, step = x.shape[dim], 1
+    while step < n:
+        new, old = at(dim, slice(step, None)), at(dim, slice(None, n - step))
+        x = xp.concatenate([x[at(dim, slice(None, step))], function(x[new], x[old])], axis=dim)
+        step *= 2
+    return x
+
+
+def accumulate(xp: Any, function: str, x: Any, dim: int) -> Any:
+    """``numpy.<function>.accumulate`` for either array module; CuPy's functions have no such method."""
+    ufunc: Any = getattr(xp, function)
+    return ufunc.accumulate(x, axis=dim) if xp is np else accumulated(xp, ufunc, x, dim)
+
+
+def along(function: Callable[[Any, int], Any], input: Any, dim: int) -> Any:
     """Apply along a dimension, of a 0-d tensor as if it had one."""
     dim = normalize_dim(dim, input._data.ndim)
     return function(input, dim) if input._data.ndim else function(input.reshape(1), 0).reshape(())
@@ -484,7 +500,7 @@ def _cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
     Raises:
         IndexError: there is no such dimension.
     """
-    return _along(lambda x, d: cumsum(x, d, False), input if dtype is None else input.to(dtype), dim)
+    return along(lambda x, d: cumsum(x, d, False), input if dtype is None else input.to(dtype), dim)
 
 
 @reduction()
@@ -494,7 +510,7 @@ def _cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
     Raises:
         IndexError: there is no such dimension.
     """
-    return _along(cumprod, input if dtype is None else input.to(dtype), dim)
+    return along(cumprod, input if dtype is None else input.to(dtype), dim)
 
 
 # Extremes
@@ -541,6 +557,15 @@ def _pick(xp: Any, input: Any, index: Any, dim: int, keepdim: bool) -> tuple[Any
     return (values if keepdim else values.squeeze(dim)), index
 
 
+def _found(xp: Any, input: Any, values: Any, dim: int, keepdim: bool) -> tuple[Any, Any]:
+    """Values that were picked from rows along ``dim``, and where the first of each is."""
+    same = input == values
+    if dtypes.is_floating(input.dtype):
+        same |= (input != input) & (values != values)
+    index = xp.expand_dims(xp.argmax(same, axis=dim), dim)
+    return (values if keepdim else values.squeeze(dim)), index
+
+
 def _one_dim(name: str) -> dict[str, Any]:
     return {
         "samples": lambda t: [(t(2, 3), 1, False), (t(3, 2, 2), 0, True), (t.ints(2, 3), 1, False)],
@@ -582,6 +607,65 @@ def median_dim(xp, input, /, dim, keepdim, recording):
 median_dim.rules(input=_scattered)
 
 
+def _without_nan(t: Any) -> list[Any]:
+    holes = core.Tensor._wrap(np.where(np.arange(8).reshape(2, 4) % 3, 1, math.nan))
+    return [(t(2, 4) * holes, 1, False), (t(3, 2), 0, True), (t(2, 1) * math.nan, 1, False), (t.ints(2, 3), 1, False)]
+
+
+@op(
+    samples=_without_nan,
+    torch=lambda torch, x, dim, keepdim: torch.nanmedian(x, dim, keepdim)[0],
+    aux=True,
+    tests={"not_the_derivative": (0, 2)},
+)
+def nanmedian_dim(xp, input, /, dim, keepdim, recording):
+    """The lower median of what is not NaN along ``dim``, and where the first like it is; NaN if there is no other."""
+    # NaN is sorted to the end.
+    count = xp.sum(input == input, axis=dim, keepdims=True)
+    return _found(
+        xp, input, xp.take_along_axis(xp.sort(input, axis=dim), xp.maximum(count - 1, 0) // 2, dim), dim, keepdim
+    )
+
+
+nanmedian_dim.rules(input=_scattered)
+
+
+@op(
+    samples=lambda t: [(t(2, 4), 2, 1, False), (t(3, 2), 3, 0, True), (t.ints(2, 5), 3, 1, False)],
+    torch=lambda torch, x, k, dim, keepdim: torch.kthvalue(x, k, dim, keepdim)[0],
+    aux=True,
+)
+def kthvalue(xp, input, /, k, dim, keepdim, recording):
+    """The k-th smallest element along ``dim``, and where the first like it is."""
+    values = xp.partition(input, k - 1, axis=dim)[at(dim, slice(k - 1, k))]
+    return _found(xp, input, values, dim, keepdim)
+
+
+kthvalue.rules(input=_scattered)
+
+
+@op(
+    samples=lambda t: [(t(2, 3), 1, False), (t.ints(3, 7, high=3), 1, True), (t.ints(6, 2, high=3), 0, False)],
+    torch=lambda torch, x, dim, keepdim: torch.mode(x, dim, keepdim)[0],
+    aux=True,
+)
+def mode(xp, input, /, dim, keepdim, recording):
+    """The smallest of the most frequent elements along ``dim``, and the last place where it is."""
+    order = xp.argsort(input, axis=dim, kind="stable")
+    ordered = xp.take_along_axis(input, order, dim)
+    n = input.shape[dim]
+    # How far each place is from the start of its run of equal elements: the furthest ends the longest run.
+    places = xp.arange(n).reshape(-1, *(1,) * (input.ndim - 1 - dim))
+    new = xp.ones(input.shape, bool)
+    new[at(dim, slice(1, None))] = ordered[at(dim, slice(1, None))] != ordered[at(dim, slice(None, -1))]
+    distance = places - accumulate(xp, "maximum", xp.where(new, places, 0), dim)
+    last = xp.expand_dims(xp.argmax(distance, axis=dim), dim)
+    return _pick(xp, input, xp.take_along_axis(order, last, dim), dim, keepdim)
+
+
+mode.rules(input=_scattered)
+
+
 def _wrapped(array: Any) -> Any:
     return core.Tensor._wrap(array)
 
@@ -591,15 +675,15 @@ def _indices(values: Any, index: Any) -> Any:
     return core.Tensor._wrap(index.copy() if values._needs_grad else index)
 
 
-def _picked(primitive: Any, result: Any, input: Any, dim: int, keepdim: bool) -> Any:
+def _picked(primitive: Any, result: Any, input: Any, dim: int, keepdim: bool, *params: Any) -> Any:
     """The named pair of values and indices along one dimension."""
     name = primitive.name.removesuffix("_dim")
     dim = normalize_dim(dim, input._data.ndim)
     if not input._data.ndim:
-        values, index = primitive.apply_with_aux((input.reshape(1),), (0, False))
+        values, index = primitive.apply_with_aux((input.reshape(1),), (*params, 0, False))
         return result(values, _indices(values, index.reshape(())))
     _not_empty(name, input, (dim,))
-    values, index = primitive.apply_with_aux((input,), (dim, keepdim))
+    values, index = primitive.apply_with_aux((input,), (*params, dim, keepdim))
     return result(values, _indices(values, index if keepdim else index.squeeze(dim)))
 
 
@@ -658,6 +742,7 @@ _amax = _extreme_function("amax", amax, "largest")
 _amin = _extreme_function("amin", amin, "smallest")
 _Aminmax = named("aminmax", "min max")
 _Median = named("median", "values indices")
+_Nanmedian, _Kth, _Mode = (named(name, "values indices") for name in ("nanmedian", "kthvalue", "mode"))
 
 
 @reduction()
@@ -688,6 +773,66 @@ def _median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         IndexError: there is no such dimension, or its size is 0.
     """
     return median_all(input.reshape(-1)) if dim is None else _picked(median_dim, _Median, input, dim, keepdim)
+
+
+@op(
+    samples=lambda t: [(t(4),), (t(5) * core.Tensor._wrap(np.array([1, math.nan, 1, 1, math.nan])),)],
+    torch="nanmedian",
+    tests={"not_the_derivative": (1,)},
+)
+def nanmedian_all(xp, input, /):
+    """The lower median of what is not NaN in a vector; NaN if there is nothing else."""
+    if not input.size:
+        return xp.full((), math.nan, input.dtype)
+    return xp.sort(input)[xp.maximum(xp.sum(input == input) - 1, 0) // 2]
+
+
+def _nanmedian_rule(F: Any, g: Any, input: Any, out: Any) -> Any:
+    mask = (input == out) | (out != out)
+    return F.keep(F.expand(g / F.sum(F.to_dtype(mask, input.dtype), (0,), False), tuple(input.shape)), mask)
+
+
+nanmedian_all.rules(input=_nanmedian_rule)
+
+
+def _no_bools(name: str, input: Any) -> None:
+    if input.dtype.kind == "b":
+        raise NotImplementedError(f"{name} is not implemented for bool tensors; convert it with .int()")
+
+
+@reduction()
+def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The median of what is not NaN; over ``dim``, those and their indices; see ``median``."""
+    _no_bools("nanmedian", input)
+    if dim is None:
+        return nanmedian_all(input.reshape(-1))
+    return _picked(nanmedian_dim, _Nanmedian, input, dim, keepdim)
+
+
+@reduction()
+def _kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The k-th smallest elements along ``dim`` and their indices, a named pair; k counts from 1, NaN as the largest.
+
+    Raises:
+        RuntimeError: ``k`` is not between 1 and the dimension's size.
+        IndexError: there is no such dimension, or its size is 0.
+    """
+    _no_bools("kthvalue", input)
+    dim = normalize_dim(dim, input._data.ndim)
+    k, size = operator.index(k), input._data.shape[dim] if input._data.ndim else 1
+    if size and not 1 <= k <= size:
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}: k is {k}, its size {size}")
+    return _picked(kthvalue, _Kth, input, dim, keepdim, k)
+
+
+@reduction()
+def _mode(input: Any, dim: int = -1, keepdim: bool = False) -> Any:
+    """The smallest of the most frequent elements along ``dim`` and the last places where they are, a named pair.
+
+    Raises:
+        IndexError: there is no such dimension, or its size is 0.
+    """
+    return _picked(mode, _Mode, input, dim, keepdim)
 
 
 def _arg(name: str, what: str) -> Any:
@@ -852,6 +997,30 @@ def dist(input: Any, other: Any, p: float = 2) -> Any:
     return _norm(input - other, p)
 
 
+@public()
+def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
+    """``input`` with each slice along ``dim`` scaled down to the p-norm ``maxnorm``, if it is longer.
+
+    Raises:
+        RuntimeError: ``input`` is not floating point or has less than two dimensions, ``p`` is not positive, or
+            ``maxnorm`` is negative.
+    """
+    if not p > 0:
+        raise RuntimeError(f"renorm: non-positive-norm not supported, got p={p}")
+    if not maxnorm >= 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
+    ndim = floating("renorm", input)._data.ndim
+    if ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {ndim} dimensions")
+    dim = normalize_dim(dim, ndim)
+    size = norm(input, float(p), tuple(d for d in range(ndim) if d != dim), True)
+    return input * taped.where(size > maxnorm, maxnorm / (size + 1e-7), 1.0)
+
+
+# Its steps need the old values, of which changing in place keeps no copy.
+METHODS["renorm_"] = inplace_method("renorm", lambda input, *args, **named: renorm(input.clone(), *args, **named))
+
+
 # Order
 
 
@@ -899,7 +1068,7 @@ topk.rules(input=lambda F, g, input_shape, aux, dim: F.scatter_sum(g, aux, dim, 
 _Sort, _Topk = named("sort", "values indices"), named("topk", "values indices")
 
 
-def _ordered(primitive: Any, result: Any, input: Any, *params: Any) -> Any:
+def ordered(primitive: Any, result: Any, input: Any, *params: Any) -> Any:
     scalar = not input._data.ndim
     values, index = primitive.apply_with_aux((input.reshape(1) if scalar else input,), params)
     index = _indices(values, index)
@@ -915,13 +1084,19 @@ def _sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = Fa
     Raises:
         IndexError: there is no such dimension.
     """
-    return _ordered(sort, _Sort, input, normalize_dim(dim, input._data.ndim), bool(descending))
+    return ordered(sort, _Sort, input, normalize_dim(dim, input._data.ndim), bool(descending))
 
 
 @reduction()
 def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """The indices that put the elements in order along ``dim``; see ``sort``."""
     return _sort(input.detach(), dim, descending)[1]
+
+
+@public()
+def msort(input: Any) -> Any:
+    """The elements in order along dimension 0."""
+    return _sort(input, 0)[0]
 
 
 @reduction()
@@ -941,7 +1116,7 @@ def _topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool 
     size = input._data.shape[dim] if input._data.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError(f"topk: selected index k out of range: k is {k}, dimension {dim} has size {size}")
-    return _ordered(topk, _Topk, input, k, dim, bool(largest))
+    return ordered(topk, _Topk, input, k, dim, bool(largest))
 
 
 @public()
@@ -964,6 +1139,36 @@ def unique(
     values, inverse, counts = xp.unique(array, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
     inverse = inverse.reshape(array.shape if axis is None else -1)
     found = [values] + [inverse] * return_inverse + [counts] * return_counts
+    wrapped = tuple(_wrapped(x) for x in found)
+    return wrapped if len(wrapped) > 1 else wrapped[0]
+
+
+@public()
+def unique_consecutive(
+    input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The elements, or the slices along ``dim``, without those equal to the one before; waits for the device.
+
+    Args:
+        return_inverse: also return, for each element, which of those found it is.
+        return_counts: also return how long the run of each is.
+
+    Returns:
+        A tensor, or a tuple of them if more was asked for.
+    """
+    array = input._data
+    xp = module_of(array)
+    axis = 0 if dim is None else normalize_dim(dim, array.ndim)
+    rows = array.reshape(-1) if dim is None or not array.ndim else xp.moveaxis(array, axis, 0)
+    new = xp.ones(len(rows), bool)
+    differs = rows[1:] != rows[:-1]
+    new[1:] = xp.any(differs, axis=tuple(range(1, rows.ndim))) if rows.ndim > 1 else differs
+    starts = xp.nonzero(new)[0]
+    found = [xp.moveaxis(rows[starts], 0, axis)]
+    if return_inverse:
+        found.append((xp.cumsum(new) - 1).reshape(array.shape if dim is None else -1))
+    if return_counts:
+        found.append(xp.concatenate([starts[1:], xp.full(min(len(rows), 1), len(rows))]) - starts)
     wrapped = tuple(_wrapped(x) for x in found)
     return wrapped if len(wrapped) > 1 else wrapped[0]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..backend import device_of, dtypes, graph, lazy, module_of, transfer
+from ..backend import dtypes, graph, lazy, module_of, transfer
 from ..backend.fused.joining import concatenate
 from . import core
 from .core import FUNCTIONS, METHODS, normalize_dim, normalize_dims, op, public
@@ -43,14 +43,13 @@ to_dtype.rules(input=lambda F, g: g)
 to_dtype.chain(lambda args, recording: lazy.cast(*args))
 
 
-@op(torch=None, aux=True)
-def to_device(xp, input, /, device, non_blocking, recording):
-    """The elements on another device."""
-    return transfer(input, device, non_blocking), device_of(input)
+@op(torch=None)
+def to_device(xp, input, /, device, non_blocking, source):
+    """The elements on another device than ``source``, where they are."""
+    return transfer(input, device, non_blocking)
 
 
-# The gradient goes back to where the input lives.
-to_device.joint_rule(lambda F, g, wanted, aux: (F.to_device(g, aux, False),))
+to_device.rules(input=lambda F, g, device, source: F.to_device(g, source, False, device))
 
 
 def _conversion(name: str, dtype: Any) -> Any:
@@ -616,6 +615,18 @@ METHODS["H"] = _matrix_transpose("H", True)
 METHODS["real"] = property(lambda self: self, doc="The real part: the tensor itself.")
 
 
+@public()
+def adjoint(input: Any) -> Any:
+    """A view of ``input`` with its last two dimensions swapped; of a tensor without dimensions, itself.
+
+    Raises:
+        RuntimeError: ``input`` has one dimension.
+    """
+    if input._data.ndim == 1:
+        raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. Got 1-D tensor.")
+    return transpose(input, -2, -1) if input._data.ndim else input
+
+
 @public(method=False)
 def real(input: Any) -> Any:
     """The real part: the tensor itself."""
@@ -946,36 +957,42 @@ FUNCTIONS["row_stack"] = vstack
 
 
 @public(method=False)
-def column_stack(tensors: Any) -> Any:
-    """The tensors side by side, vectors as columns."""
-    return hstack([t if t.ndim > 1 else reshape(t, (-1, 1)) for t in tensors])
-
-
-@public(method=False)
 def dstack(tensors: Any) -> Any:
     """The tensors one behind the other: along dimension 2."""
     return _cat(atleast_3d(list(tensors)), 2)
 
 
 @public(method=False)
+def column_stack(tensors: Any) -> Any:
+    """The tensors side by side along dimension 1, vectors as columns."""
+    found = _common("column_stack", tensors)
+    if not found:
+        raise RuntimeError("column_stack expects a non-empty TensorList")
+    return _cat([reshape(t, (t._data.size, 1)) if t._data.ndim < 2 else t for t in found], 1)
+
+
+@public(method=False)
 def block_diag(*tensors: Any) -> Any:
-    """A matrix with the given matrices (or rows, or numbers) along its diagonal.
+    """A matrix with the given matrices (vectors as rows) along its diagonal and zeros elsewhere.
 
     Raises:
-        RuntimeError: a tensor has more than two dimensions.
+        RuntimeError: one has more than two dimensions.
     """
-    blocks = atleast_2d(list(tensors))
-    if wrong := [t for t in blocks if t.ndim > 2]:
-        raise RuntimeError(
-            f"block_diag: input tensors must have 2 or fewer dimensions, but got one with {wrong[0].ndim}"
-        )
-    width, done, rows = sum(t.shape[1] for t in blocks), 0, []
+    for k, t in enumerate(tensors):
+        if isinstance(t, core.Tensor) and t._data.ndim > 2:
+            raise RuntimeError(
+                f"block_diag: Input tensors must have 2 or fewer dimensions. Input {k} has {t._data.ndim} dimensions"
+            )
+    if not tensors:
+        return core.Tensor._wrap(np.zeros((1, 0), dtypes.get_default_dtype()))
+    blocks = atleast_2d(_common("block_diag", list(tensors)))
+    width = sum(t._data.shape[1] for t in blocks)
+    rows, before = [], 0
     for t in blocks:
-        height, count = t.shape
-        sides = [t.new_zeros(height, done), t, t.new_zeros(height, width - done - count)]
-        rows.append(_cat(sides, 1))
-        done += count
-    return _cat(rows, 0)
+        after = width - before - t._data.shape[1]
+        rows.append(pad_constant(t, ((0, 0), (before, after)), 0))
+        before = width - after
+    return cat.apply(rows, (0,))
 
 
 @public(name="split", method=False)
@@ -1361,6 +1378,172 @@ def _padding_index(n: int, before: int, after: int, mode: str) -> np.ndarray:
     return np.clip(index, 0, n - 1)
 
 
+@public(function=False)
+def sum_to_size(input: Any, *size: Any) -> Any:
+    """``input`` summed over the dimensions that a tensor of the given size would be repeated along to its shape.
+
+    Sums of integers and bools are int64.
+
+    Raises:
+        RuntimeError: such a tensor does not expand to the shape of ``input``.
+    """
+    shape = parse_ints("sum_to_size", size, {}, "size")
+    old = input._data.shape
+    lead = len(old) - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, old[lead:], strict=True)):
+        raise RuntimeError(f"size {list(shape)} is not expandable to size {list(old)}.")
+    if shape == old:
+        return input
+    return sum_to(input if input.is_floating_point() else to_dtype(input, dtypes.int64), shape)
+
+
+def _split_into_equal_parts(name: str, least: int, dim: int) -> None:
+    def function(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+        ndim = input._data.ndim
+        if ndim < least:
+            raise RuntimeError(
+                f"{name} requires a tensor with at least {least} dimension, but got a tensor with {ndim} dimensions!"
+            )
+        along = min(dim, ndim - 1)
+        if isinstance(indices_or_sections, int):
+            size = input._data.shape[along]
+            if indices_or_sections == 0 or size % indices_or_sections:
+                raise RuntimeError(
+                    f"{name} attempted to split along dimension {along}, but the size of the dimension {size} is not "
+                    f"divisible by the split_size {indices_or_sections}!"
+                )
+        return tensor_split(input, indices_or_sections, along)
+
+    function.__name__ = function.__qualname__ = name
+    where = "dimension 1, of a vector 0" if least == 1 else f"dimension {dim}"
+    function.__doc__ = f"""Views of ``input`` cut along {where}; see ``tensor_split``.
+
+    Raises:
+        RuntimeError: ``input`` has too few dimensions, or cannot be cut into so many equal parts.
+    """
+    public()(function)
+
+
+_split_into_equal_parts("hsplit", 1, 1)
+_split_into_equal_parts("vsplit", 2, 0)
+_split_into_equal_parts("dsplit", 3, 2)
+
+
+def _put_back(input: Any, src: Any, view_op: Any, *params: Any) -> Any:
+    """A copy of ``input`` with ``src`` in the place of a view of it."""
+    shape = view_op(input.detach(), *params)._data.shape
+    if src._data.shape != shape:
+        raise RuntimeError(
+            f"expected src to have a size equal to the slice of self. src size = {list(src._data.shape)}, "
+            f"slice size = {list(shape)}"
+        )
+    return F.view_scatter(input, src, view_op, params, 0)
+
+
+@public()
+def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
+    """A copy of ``input`` with ``src`` as its slice ``index`` along ``dim``.
+
+    Raises:
+        RuntimeError: ``src`` does not have the shape of that slice.
+        IndexError: there is no such slice.
+    """
+    select(input.detach(), dim, index)
+    return _put_back(input, src, F.getitem, at(normalize_dim(dim, input._data.ndim), operator.index(index)))
+
+
+@public()
+def slice_scatter(
+    input: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Any:
+    """A copy of ``input`` with ``src`` in the place of ``input[start:end:step]`` along ``dim``.
+
+    Raises:
+        RuntimeError: ``src`` does not have the shape of that part, or ``step`` is not positive.
+    """
+    if step <= 0:
+        raise RuntimeError(f"slice step must be positive, but got {step}")
+    return _put_back(input, src, F.getitem, at(normalize_dim(dim, input._data.ndim), slice(start, end, step)))
+
+
+@public()
+def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """A copy of ``input`` with ``src`` on the diagonals over two dimensions; see ``diagonal``.
+
+    Raises:
+        RuntimeError: ``src`` does not have the shape of those diagonals, or the dimensions are the same.
+    """
+    _diagonal(input.detach(), offset, dim1, dim2)
+    dims = (normalize_dim(d, input._data.ndim) for d in (dim1, dim2))
+    return _put_back(input, src, diagonal, offset, *dims)
+
+
+@public()
+def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
+    """The combinations of ``r`` elements of a vector, one in each row, in the order of ``itertools.combinations``.
+
+    Raises:
+        RuntimeError: ``input`` is no vector, or ``r`` is negative.
+    """
+    if input._data.ndim != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input._data.shape)}")
+    if r < 0:
+        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+    if r == 0:
+        return input[:0]
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    index = np.array([*choose(range(len(input)), r)], np.int64).reshape(-1)
+    return F.index_select(input, core.Tensor._wrap(graph.constant(module_of(input._data), index)), 0).reshape(-1, r)
+
+
+@public(method=False)
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    """The powers of each element of a vector, from ``N - 1`` (or from 0, if ``increasing``), one row for each.
+
+    Args:
+        N: how many; as many as elements unless given.
+
+    Raises:
+        RuntimeError: ``x`` is no vector, or ``N`` is negative.
+    """
+    if x._data.ndim != 1:
+        raise RuntimeError(f"x must be a one-dimensional tensor, but got shape {list(x._data.shape)}")
+    count = len(x) if N is None else operator.index(N)
+    if count < 0:
+        raise RuntimeError(f"N must be non-negative, but got {count}")
+    out = powers(x, count)
+    return out if increasing else flip(out, (1,))
+
+
+def powers(x: Any, count: int) -> Any:
+    """The powers of each element from 0 on, as a new last dimension."""
+    if dtypes.category(x.dtype) < 2:
+        x = to_dtype(x, dtypes.int64)
+    if not count:
+        return x.unsqueeze(-1)[..., :0]
+    rest = _expand(unsqueeze(x, -1), *x._data.shape, count - 1)
+    return _cat([x.new_ones(*x._data.shape, 1), rest], -1).cumprod(-1)
+
+
+@public(method=False)
+def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
+    """The place along each dimension of a tensor of the given shape for indices into its elements in a row.
+
+    Raises:
+        TypeError: the indices are no integer tensor, or the shape is not made of ints.
+        ValueError: the shape has a negative size.
+        RuntimeError: the shape has a size of 0.
+    """
+    if not isinstance(indices, core.Tensor) or indices.dtype.kind not in "iu":
+        kind = indices.dtype if isinstance(indices, core.Tensor) else type(indices).__name__
+        raise TypeError(f"unravel_index: expected 'indices' to be an integer tensor, but got {kind}")
+    shape = parse_ints("unravel_index", (shape,), {}, "shape")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"'shape' cannot have negative values, but got {shape}")
+    indices = indices.long()
+    return tuple(indices // math.prod(shape[d + 1 :]) % n for d, n in enumerate(shape))
+
+
 def _inplace_view(name: str, function: Any) -> None:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         core.check_inplace(name, self, engine.modes.grad and self._needs_grad)
@@ -1413,30 +1596,7 @@ def resize_(input: Any, *sizes: Any, memory_format: Any = None) -> Any:
     return input
 
 
-@public(function=False, name="resize_as_")
+@public(name="resize_as_")
 def resize_as_(input: Any, the_template: Any, memory_format: Any = None) -> Any:
     """Give this tensor the shape of another in place; see ``resize_``."""
     return resize_(input, tuple(the_template.shape))
-
-
-@public(function=False, method="fill_diagonal_")
-def fill_diagonal_(input: Any, fill_value: float, wrap: bool = False) -> Any:
-    """Set the elements with equal indices in place.
-
-    Args:
-        wrap: go on in tall matrices, with one row left out after each square.
-
-    Raises:
-        RuntimeError: there are less than two dimensions, or more than two of unequal lengths.
-    """
-    shape = input._data.shape
-    if len(shape) < 2:
-        raise RuntimeError("fill_diagonal_: dimensions must be larger than 1")
-    if len(shape) > 2 and len(set(shape)) > 1:
-        raise RuntimeError("fill_diagonal_: all dimensions of input must be of equal length")
-    if len(shape) > 2:
-        input[(list(range(shape[0])),) * len(shape)] = fill_value
-        return input
-    for first in range(0, shape[0] if wrap else 1, shape[1] + 1):
-        _diagonal(input[first:]).fill_(fill_value)
-    return input

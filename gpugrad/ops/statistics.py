@@ -1,10 +1,10 @@
-"""Quantiles, histograms, covariances, differences, and which elements are among others."""
+"""Quantiles, histograms, covariances, and which elements are among others."""
 
 from __future__ import annotations
 
-import builtins
 import math
 import operator
+import warnings
 from typing import Any
 
 import numpy as np
@@ -213,85 +213,75 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
         return core.Tensor._wrap(xp.asarray(xp.isin(*arrays, invert=invert)))
 
 
+def _at_most_a_matrix(name: str, input: Any) -> None:
+    if input._data.ndim > 2:
+        raise RuntimeError(
+            f"{name}(): expected input to have two or fewer dimensions but got an input with {input._data.ndim} "
+            "dimensions"
+        )
+
+
+def _weights(name: str, weights: Any, floats: bool, count: int) -> Any:
+    if weights._data.ndim > 1 or weights._data.size != count:
+        raise RuntimeError(
+            f"cov(): expected {name} to have one element for each of the {count} observations, but got shape "
+            f"{tuple(weights.shape)}"
+        )
+    if dtypes.category(weights.dtype) != (2 if floats else 1):
+        kind = "floating point" if floats else "integral"
+        raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {weights.dtype}")
+    if bool((weights < 0).any()):
+        raise RuntimeError(f"cov(): {name} cannot be negative")
+    return weights
+
+
 @public()
 def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:
-    """The covariance matrix of the rows of ``input``, whose columns are observations.
+    """The covariances of variables, one in each row of ``input``, a column for each observation.
 
     Args:
-        correction: what is subtracted from the number of observations.
-        fweights: how often each observation counts, whole numbers.
-        aweights: how important each is.
+        correction: what the number of observations is lessened by before dividing.
+        fweights: how often each observation counts, integers.
+        aweights: how much each observation weighs, floating point.
 
     Raises:
-        RuntimeError: ``input`` has more than two dimensions.
+        RuntimeError: ``input`` has more than two dimensions or is of bools, or the weights do not fit, are negative or
+            sum to 0.
     """
-    if input.ndim > 2:
-        raise RuntimeError(
-            f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions"
+    _at_most_a_matrix("cov", input)
+    if input.dtype.kind == "b":
+        raise RuntimeError("cov(): bool dtype is not supported for input")
+    rows = input.reshape(1, -1) if input._data.ndim < 2 else input
+    count = rows.shape[1]
+    weights = None if fweights is None else _weights("fweights", fweights, False, count)
+    if aweights is not None:
+        aweights = _weights("aweights", aweights, True, count)
+        weights = aweights if weights is None else weights * aweights
+    if weights is None:
+        total, freedom = count, count - correction
+        mean = rows.sum(1) / (total or math.nan)
+    else:
+        total = weights.sum()
+        if not bool(total):
+            raise RuntimeError("cov(): weights sum to zero, can't be normalized")
+        lost = correction if aweights is None else correction * (weights * aweights).sum() / total
+        mean, freedom = (rows * weights).sum(1) / total, total - lost
+    if float(freedom) <= 0:
+        warnings.warn(
+            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.",
+            stacklevel=3,
         )
-    rows = input.reshape(1, -1) if input.ndim < 2 else input
-    weights = [w for w in (fweights, aweights) if w is not None]
-    if not weights:
-        count = rows.shape[1]
-        left, rows = count - correction, rows - rows.mean(1, keepdim=True)
-        return ((rows @ rows.mT) / builtins.max(left, 0)).squeeze()
-    weight = math.prod(weights[1:], start=weights[0])
-    total = weight.sum()
-    lost = correction if aweights is None else correction * (weight * aweights).sum() / total
-    rows = rows - (rows * weight).sum(1, keepdim=True) / total
-    return ((rows @ (rows * weight).mT) / (total - lost).clamp(min=0)).squeeze()
+        freedom = 0
+    centered = rows - mean.unsqueeze(1)
+    return (centered @ (centered if weights is None else centered * weights).t() / freedom).squeeze()
 
 
 @public()
 def corrcoef(input: Any) -> Any:
-    """The correlation coefficients of the rows of ``input``, whose columns are observations.
-
-    Raises:
-        RuntimeError: ``input`` has more than two dimensions.
-    """
-    found = cov(input)
-    if not found.ndim:
-        return found / found
-    scale = found.diagonal().sqrt()
-    return (found / scale.unsqueeze(1) / scale).clamp(-1, 1)
-
-
-@public()
-def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    """The differences of neighbours along ``dim``, taken ``n`` times.
-
-    Args:
-        prepend, append: tensors to join to ``input`` before.
-
-    Raises:
-        RuntimeError: ``input`` has no dimension, or ``n`` is negative.
-    """
-    if not input.ndim:
-        raise RuntimeError("diff expects input to be at least one-dimensional")
-    if n < 0:
-        raise RuntimeError(f"order must be non-negative but got {n}")
-    dim = normalize_dim(dim, input.ndim)
-    ends = [t for t in (prepend, input, append) if t is not None]
-    out = core.FUNCTIONS["cat"](ends, dim) if len(ends) > 1 else input
-    for _ in range(builtins.min(n, out.shape[dim])):
-        count = out.shape[dim] - 1
-        after, before = out.narrow(dim, 1, count), out.narrow(dim, 0, count)
-        out = after != before if out.dtype == bool else after - before
-    return out.clone() if out is input else out
-
-
-@public(method=False)
-def trapezoid(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
-    """The integral of ``y`` along ``dim`` by the trapezoidal rule, at points ``x`` or ``dx`` apart."""
-    dim = normalize_dim(dim, y.ndim)
-    count = y.shape[dim] - 1
-    heights = y.narrow(dim, 0, count) + y.narrow(dim, 1, count)
-    if x is None:
-        return heights.sum(dim) * (dx / 2)
-    steps = diff(x) if x.ndim == 1 else diff(x, dim=dim)
-    if x.ndim == 1:
-        steps = steps.reshape(-1, *(1,) * (y.ndim - 1 - dim))
-    return (heights * steps).sum(dim) / 2
-
-
-core.FUNCTIONS["trapz"] = trapezoid
+    """The correlation coefficients of variables, one in each row of ``input``; see ``cov``."""
+    _at_most_a_matrix("corrcoef", input)
+    out = cov(input)
+    if not out._data.ndim:
+        return out / out
+    deviation = out.diagonal().sqrt()
+    return (out / deviation.unsqueeze(1) / deviation).clamp(-1, 1)

@@ -1,8 +1,7 @@
-"""The update rules: SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, RAdam, Adamax and Rprop.
+"""The update rules that treat each element by itself, Adam and its kin among them.
 
 Their arithmetic follows PyTorch's step by step.  ``foreach``, ``fused`` and
 ``capturable`` are accepted and change nothing: there is one implementation.
-Adamax and Rprop have no kernel of their own: on CUDA they run as written here.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class SGD(FlatOptimizer):
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if group["momentum"] else {}
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         # The first gradient fills the buffer as it is.
         decay, weight = (0.0, 1.0) if step == 1 else (group["momentum"], 1 - group["dampening"])
         return (
@@ -144,7 +143,7 @@ class RMSprop(FlatOptimizer):
         names = ["square_avg"] + ["momentum_buffer"] * (group["momentum"] > 0) + ["grad_avg"] * bool(group["centered"])
         return dict.fromkeys(names, 0.0)
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         options = ("alpha", "eps", "momentum", "centered", "weight_decay", "maximize")
         return float(group["lr"]), *[group[name] for name in options]
 
@@ -213,7 +212,7 @@ class Adam(FlatOptimizer):
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
         return dict.fromkeys(names if group["amsgrad"] else names[:2], 0.0)
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         (beta1, beta2), lr, eps = group["betas"], float(group["lr"]), group["eps"]
         # m * size / (sqrt(v) / root + eps) = m * (size * root) / (sqrt(v) + eps * root) saves a pass over memory.
         root = math.sqrt(1 - beta2**step)
@@ -320,7 +319,7 @@ class Adagrad(FlatOptimizer):
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"sum": group["initial_accumulator_value"]}
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         lr = float(group["lr"]) / (1 + (step - 1) * group["lr_decay"])
         return lr, group["eps"], group["weight_decay"], group["maximize"]
 
@@ -374,7 +373,7 @@ class Adadelta(FlatOptimizer):
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"square_avg": 0.0, "acc_delta": 0.0}
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         return float(group["lr"]), *[group[name] for name in ("rho", "eps", "weight_decay", "maximize")]
 
     def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
@@ -427,7 +426,7 @@ class RAdam(FlatOptimizer):
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         (beta1, beta2), lr = group["betas"], float(group["lr"])
         correction2 = 1 - beta2**step
         longest = 2 / (1 - beta2) - 1
@@ -468,7 +467,7 @@ class RAdam(FlatOptimizer):
 
 
 class Adamax(FlatOptimizer):
-    """Adamax, Adam with the infinity norm (Kingma and Ba, "Adam: a method for stochastic optimization", 2014).
+    """Adamax: Adam with the largest gradient of late in the place of the second moment (Kingma and Ba 2014).
 
     Raises:
         ValueError: an option is out of its range.
@@ -494,26 +493,120 @@ class Adamax(FlatOptimizer):
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_inf": 0.0}
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         beta1, beta2 = group["betas"]
         size = float(group["lr"]) / (1 - beta1**step)
-        return size, beta1, beta2, group["eps"], group["weight_decay"], group["maximize"]
+        return beta1, beta2, size, group["eps"], group["weight_decay"], group["maximize"]
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"betas": group["betas"], "maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        kernels.adamax(p, g, state[0], state[1], numbers, group["betas"], group["eps"], group["weight_decay"])
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
-        size, beta1, beta2, eps, weight_decay, maximize = numbers
-        average, largest = state
+        beta1, beta2, size, eps, weight_decay, maximize = numbers
+        first, largest = state
         t = scratch[1]
         g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
-        axpby(xp, 1 - beta1, g, beta1, average, t)
+        axpby(xp, 1 - beta1, g, beta1, first, t)
         xp.add(xp.abs(g, t), eps, t)
         xp.multiply(largest, beta2, largest)
         xp.maximum(largest, t, out=largest)
-        axpby(xp, -size, xp.divide(average, largest, t), 1.0, p, t)
+        xp.divide(first, largest, t)
+        axpby(xp, -size, t, 1.0, p, t)
+
+
+class NAdam(FlatOptimizer):
+    """Adam with Nesterov's momentum (Dozat, "Incorporating Nesterov momentum into Adam", 2016).
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    _scratch = 3
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ):
+        _require_common(lr, weight_decay, eps)
+        _require_betas(betas)
+        require(momentum_decay >= 0, "momentum_decay value", momentum_decay)
+        super().__init__(params, options(locals()))
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+
+    def _scalars(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"mu_product": 1.0}
+
+    @staticmethod
+    def _momentum(group: dict[str, Any], step: int) -> float:
+        return group["betas"][0] * (1 - 0.5 * 0.96 ** (step * group["momentum_decay"]))
+
+    def _scalars_after(self, group: dict[str, Any], step: int, *scalars: Any) -> tuple[Any, ...]:
+        return (scalars[0] * self._momentum(group, step),)
+
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
+        (beta1, beta2), lr = group["betas"], float(group["lr"])
+        now, then = self._momentum(group, step), self._momentum(group, step + 1)
+        product = float(self._scalars_after(group, step, *scalars)[0])
+        # As for Adam, the second moment's correction is put into the factors.
+        root = math.sqrt(1 - beta2**step)
+        share, size = lr * (1 - now) / (1 - product) * root, lr * then / (1 - product * then) * root
+        decay, shrink = group["weight_decay"], 1.0
+        if group["decoupled_weight_decay"]:
+            decay, shrink = 0, 1 - lr * decay
+        return beta1, beta2, share, size, group["eps"] * root, decay, shrink, group["maximize"]
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+        return {"betas": group["betas"], "decoupled_decay": decay, "maximize": group["maximize"]}
+
+    def _prepare_scalars(self, numbers: Any, steps: Any, *scalars_and_group: Any) -> None:
+        product, group = scalars_and_group
+        kernels.nadam_numbers(numbers, steps, product, group["betas"][0], group["momentum_decay"])
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        decay = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
+        kernels.nadam(p, g, state[0], state[1], numbers, group["betas"], group["eps"], decay)
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        beta1, beta2, share, size, eps, decay, shrink, maximize = numbers
+        t, direction = scratch[1:3]
+        if shrink != 1:
+            xp.multiply(p, shrink, p)
+        g = effective_gradient(xp, p, g, scratch[0], decay, maximize)
+        axpby(xp, 1 - beta1, g, beta1, state[0], t)
+        _track_square(xp, state[1], g, beta2, t)
+        xp.multiply(state[0], size, direction)
+        axpby(xp, share, g, 1.0, direction, t)
+        xp.sqrt(state[1], t)
+        xp.add(t, eps, t)
+        xp.divide(direction, t, t)
+        xp.subtract(p, t, p)
 
 
 class Rprop(FlatOptimizer):
-    """Resilient backpropagation (Riedmiller and Braun, "A direct adaptive method for faster backpropagation", 1993).
+    """Resilient backpropagation: steps by the gradients' signs alone.
+
+    Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm", 1993.
 
     Raises:
         ValueError: an option is out of its range.
@@ -531,28 +624,101 @@ class Rprop(FlatOptimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ):
-        _require_common(lr, 0)
-        require(0 < etas[0] < 1 < etas[1], "eta values", f"{etas[0]}, {etas[1]}")
+        require(lr >= 0, "learning rate", lr)
+        if not 0 < etas[0] < 1 < etas[1]:
+            raise ValueError(f"Invalid eta values: {etas[0]}, {etas[1]}")
         super().__init__(params, options(locals()))
 
     def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"prev": 0.0, "step_size": float(group["lr"])}
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         return *group["etas"], *group["step_sizes"], group["maximize"]
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"maximize": group["maximize"]}
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        kernels.rprop(p, g, state[0], state[1], numbers, group["etas"], group["step_sizes"])
 
     @staticmethod
     def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
-        shrink, grow, low, high, maximize = numbers
-        previous, size = state
-        agrees, t = scratch[:2]
-        xp.sign(xp.multiply(g, previous, t), agrees)
-        if maximize:
-            xp.negative(agrees, agrees)
-        # Where the sign has changed the step shrinks, and this gradient does not count.
-        xp.multiply(g, agrees >= 0, previous)
-        if maximize:
-            xp.negative(previous, previous)
-        xp.multiply(size, xp.where(agrees > 0, grow, xp.where(agrees < 0, shrink, 1.0)).astype(size.dtype), size)
-        xp.clip(size, low, high, out=size)
-        xp.subtract(p, xp.multiply(xp.sign(previous, t), size, t), p)
+        *factors, least, most, maximize = numbers
+        minus, plus = (p.dtype.type(factor) for factor in factors)
+        before, size = state
+        t = scratch[1]
+        g = effective_gradient(xp, p, g, scratch[0], 0, maximize)
+        turn = xp.multiply(g, before, t)
+        # A NaN makes the step one, too.
+        factor = xp.where(turn > 0, plus, xp.where(turn < 0, minus, xp.where(turn == 0, p.dtype.type(1), turn)))
+        xp.multiply(size, factor, size)
+        xp.minimum(xp.maximum(size, least, out=size), most, out=size)
+        before[...] = xp.where(turn < 0, p.dtype.type(0), g)
+        xp.multiply(xp.sign(before, t), size, t)
+        xp.subtract(p, t, p)
+
+
+class ASGD(FlatOptimizer):
+    """SGD with the average of all parameters so far in the state's ``ax``.
+
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ):
+        _require_common(lr, weight_decay)
+        super().__init__(params, options(locals()))
+
+    def _buffers(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"ax": 0.0}
+
+    def _scalars(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"eta": float(group["lr"]), "mu": 1.0}
+
+    def _scalars_after(self, group: dict[str, Any], step: int, *scalars: Any) -> tuple[Any, ...]:
+        lr = float(group["lr"])
+        return lr / (1 + group["lambd"] * lr * step) ** group["alpha"], 1 / max(1, step - group["t0"])
+
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
+        eta, mu = map(float, scalars)
+        return eta, mu, 1 - group["lambd"] * eta, group["weight_decay"], group["maximize"]
+
+    def _prepare(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {"maximize": group["maximize"]}
+
+    def _prepare_scalars(self, numbers: Any, steps: Any, *scalars_and_group: Any) -> None:
+        eta, mu, group = scalars_and_group
+        kernels.asgd_numbers(numbers, steps, eta, mu, group["lambd"], group["alpha"], group["t0"])
+
+    @staticmethod
+    def _kernel(p: Any, g: Any, state: Any, numbers: Any, group: dict[str, Any]) -> None:
+        kernels.asgd(p, g, state[0], numbers, group["lambd"], group["weight_decay"])
+
+    @staticmethod
+    def _update(xp: Any, p: Any, g: Any, state: Any, scratch: Any, numbers: Any) -> None:
+        eta, mu, kept, weight_decay, maximize = numbers
+        (average,) = state
+        t = scratch[1]
+        g = effective_gradient(xp, p, g, scratch[0], weight_decay, maximize)
+        xp.multiply(p, kept, p)
+        axpby(xp, -eta, g, 1.0, p, t)
+        if mu == 1:
+            average[...] = p
+        else:
+            xp.multiply(xp.subtract(p, average, t), mu, t)
+            xp.add(average, t, average)

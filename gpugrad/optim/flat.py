@@ -71,13 +71,22 @@ class _Bucket:
         params: the parameters.
         buffers: the names of the state buffers and what they are filled with.
         state: what is known of each parameter already; its tensors are replaced by views of the buffers.
+        scalars: the names of numbers that are kept for each parameter, and what they are at first.
         counts: whether the number of steps is part of the state.
         scratch: how many scratch blocks an update needs.
     """
 
     _gap = 1  # parameters start at multiples of this in the buffers
 
-    def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        buffers: dict[str, float],
+        scalars: dict[str, float],
+        state: Any,
+        counts: bool,
+        scratch: int,
+    ):
         params = list(params)
         like = params[0]._data
         self.xp = xp = module_of(like)
@@ -99,6 +108,7 @@ class _Bucket:
         for name, value in buffers.items():
             self.state[name].fill(value)
         self.steps = self._no_steps()
+        self.scalars = {name: self._scalar(value) for name, value in scalars.items()}
         self.views: list[Array] = []
         self.entries: list[State | None] = []
         self.contents: list[list[Any]] = []  # of the entries; held, so that their ids are not used again
@@ -117,11 +127,14 @@ class _Bucket:
         self.parts = self._cut(flat, values, block, scratch)
 
     def _no_steps(self) -> Array:
-        return np.zeros(len(self.params), float64 if get_default_dtype() == float64 else float32)
+        return np.zeros(len(self.params), _scalar_dtype())
 
-    def _count(self, k: int) -> Array:
-        """Where the number of steps of a parameter is kept."""
-        return self.steps[k : k + 1]
+    def _scalar(self, value: float) -> Array:
+        return np.full(len(self.params), value, _scalar_dtype())
+
+    def _of(self, array: Array, k: int) -> Array:
+        """Where the number of steps, or another number, of a parameter is kept."""
+        return array[k : k + 1]
 
     def _enter(self, k: int, state: Any, counts: bool) -> None:
         """Take over what ``state`` holds for a parameter, and put views of the buffers there."""
@@ -132,9 +145,14 @@ class _Bucket:
             return
         entry = state.setdefault(self.params[k], {})
         known = all(isinstance(entry.get(name), Tensor) for name in self.names)
-        self._count(k).fill(float(entry.get("step", 0)) if counts else known)
+        steps = self._of(self.steps, k)
+        steps.fill(float(entry.get("step", 0)) if counts else known)
         if counts:
-            entry["step"] = Tensor._wrap(self._count(k).reshape(()))
+            entry["step"] = Tensor._wrap(steps.reshape(()))
+        for name, values in self.scalars.items():
+            if name in entry:
+                self._of(values, k).fill(float(entry[name]))
+            entry[name] = Tensor._wrap(self._of(values, k).reshape(()))
         for name, buffer in self.state.items():
             view = buffer[self.starts[k] :][: self.views[k].size].reshape(self.views[k].shape)
             if isinstance(entry.get(name), Tensor):
@@ -228,8 +246,8 @@ class _Bucket:
             self.steps += 1
         else:
             self.steps[list(active)] += 1
-        counts = self.steps.tolist()
-        known = {count: optimizer._numbers(group, int(count)) for count in {counts[k] for k in active}}
+        counts = [*zip(self.steps.tolist(), *self.scalars.values(), strict=True)]
+        known = {each: optimizer._numbers(group, int(each[0]), *each[1:]) for each in {counts[k] for k in active}}
         gradients = self._gradients(active)
         complete = len(active) == len(self.params) and len(known) == 1
         xp = self.xp
@@ -257,6 +275,10 @@ class _Bucket:
                 update(xp, values, g, state, scratch, known[counts[first]])
 
         cpu.parallel(work, len(self.parts), 1)
+        for k in active if self.scalars else ():
+            after = optimizer._scalars_after(group, int(counts[k][0]), *counts[k][1:])
+            for values, value in zip(self.scalars.values(), after, strict=True):
+                values[k] = value
 
     def _update_strided(
         self, k: int, g: Array, state: Any, scratch: Any, numbers: Any, update: Callable[..., None]
@@ -267,7 +289,11 @@ class _Bucket:
         self.views[k][...] = values.reshape(self.views[k].shape)
 
 
-def _are_alike(gradients: list[Array], counts: list[float]) -> bool:
+def _scalar_dtype() -> np.dtype:
+    return float64 if get_default_dtype() == float64 else float32
+
+
+def _are_alike(gradients: list[Array], counts: list[Any]) -> bool:
     return all(g is not None for g in gradients) and counts.count(counts[0]) == len(counts)
 
 
@@ -279,17 +305,27 @@ class _DeviceBucket(_Bucket):
 
     _gap = kernels.GAP
 
-    def __init__(self, params: Iterable[Tensor], buffers: dict[str, float], state: Any, counts: bool, scratch: int):
-        super().__init__(params, buffers, state, counts, 0)
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        buffers: dict[str, float],
+        scalars: dict[str, float],
+        state: Any,
+        counts: bool,
+        scratch: int,
+    ):
+        super().__init__(params, buffers, scalars, state, counts, 0)
         self.numbers = kernels.numbers()
-        self.lr = self.xp.zeros(1, np.float64)
-        self._lr = 0.0
+        self.rate = Rate(self.xp.zeros(1, np.float64))
 
     def _no_steps(self) -> Array:
         return self.xp.zeros(1, np.float64)
 
-    def _count(self, k: int) -> Array:
-        return self.steps
+    def _scalar(self, value: float) -> Array:
+        return self.xp.full(1, value, _scalar_dtype())
+
+    def _of(self, array: Array, k: int) -> Array:
+        return array
 
     def _cut(self, flat: list[Array], values: Array, block: int, scratch: int) -> list[list[_Block]]:
         """All that lies in one buffer, then each of the others."""
@@ -310,26 +346,18 @@ class _DeviceBucket(_Bucket):
     def run(self, active: Collection[int], optimizer: FlatOptimizer, group: dict[str, Any]) -> None:
         """Update all parameters."""
         recording = graph.current()
-        if self._has_own_rate(group):
-            self.lr[...] = group["lr"]._data
-        elif recording is None:
-            self._refresh(group)
+        self.rate.refresh(group)
         if recording is not None:
-            lr = group["lr"]
-            options = {name: value for name, value in group.items() if name not in ("params", "lr")}
-            recording.guards.append(
-                lambda: (
-                    all(group[name] == value for name, value in options.items())
-                    and (group["lr"] is lr or not isinstance(lr, Tensor))
-                )
-            )
+            guard_options(recording, group)
             recording.before.append(lambda: self._before_run(group))
         gradients = self._gradients(active)
         control = [getattr(optimizer, name, None) for name in ("grad_scale", "found_inf")]
         scale, found_inf = (None if t is None else t._data for t in control)
         kernels.prepare(
-            self.numbers, self.steps, self.lr, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
+            self.numbers, self.steps, self.rate.array, scale=scale, found_inf=found_inf, **optimizer._prepare(group)
         )
+        if self.scalars:
+            optimizer._prepare_scalars(self.numbers, self.steps, *self.scalars.values(), group)
         assert optimizer._kernel is not None
         for first, last, _, values, state, _ in chain.from_iterable(self.parts):
             given = [(gradients[k], self.starts[k] - self.starts[first]) for k in range(first, last)]
@@ -340,20 +368,8 @@ class _DeviceBucket(_Bucket):
             else:
                 optimizer._kernel(values, given, state, self.numbers, group)
 
-    def _has_own_rate(self, group: dict[str, Any]) -> bool:
-        """Whether the learning rate is a tensor on the device, which changes there."""
-        return isinstance(group["lr"], Tensor) and device_of(group["lr"]._data) == self.device
-
-    def _refresh(self, group: dict[str, Any]) -> None:
-        """Have the learning rate in device memory."""
-        lr = float(group["lr"])
-        if lr != self._lr:
-            self.lr.fill(lr)
-            self._lr = lr
-
     def _before_run(self, group: dict[str, Any]) -> None:
-        if not self._has_own_rate(group):
-            self._refresh(group)
+        self.rate.refresh(group)
         for p in self.params:
             p._bump()
 
@@ -362,7 +378,8 @@ class FlatOptimizer(Optimizer):
     """An optimizer that is a description of its state and one function that updates a stretch of it.
 
     A subclass defines ``_buffers``, ``_numbers`` and ``_update``; for a kernel that does it on CUDA, ``_prepare``
-    and ``_kernel``.
+    and ``_kernel``. If it keeps further numbers for each parameter, also ``_scalars``, ``_scalars_after`` and
+    ``_prepare_scalars``.
 
     On CUDA, where there is a kernel, two attributes count if they are set: ``grad_scale``, a tensor of what
     the loss was multiplied by, divides the gradients, and ``found_inf``, a tensor, leaves the step out if it is not 0.
@@ -384,8 +401,16 @@ class FlatOptimizer(Optimizer):
         """The state buffers that the options of a group call for, and what they are filled with at first."""
         raise NotImplementedError
 
-    def _numbers(self, group: dict[str, Any], step: int) -> Any:
+    def _scalars(self, group: dict[str, Any]) -> dict[str, float]:
+        """The numbers that are kept for each parameter besides its steps, and what they are at first."""
+        return {}
+
+    def _numbers(self, group: dict[str, Any], step: int, *scalars: Any) -> Any:
         """What ``_update`` needs to know of a group's options in the given step, from 1 on."""
+        raise NotImplementedError
+
+    def _scalars_after(self, group: dict[str, Any], step: int, *scalars: Any) -> tuple[Any, ...]:
+        """What the numbers of a parameter become in the given step."""
         raise NotImplementedError
 
     @staticmethod
@@ -411,6 +436,10 @@ class FlatOptimizer(Optimizer):
         """The options of a group that ``fused.optim.prepare`` takes, where there is a kernel."""
         raise NotImplementedError
 
+    def _prepare_scalars(self, numbers: Array, steps: Array, *scalars_and_group: Any) -> None:
+        """Change on the device, after ``fused.optim.prepare``, what it worked out, and the scalars in memory there."""
+        raise NotImplementedError
+
     def _forget(self) -> None:
         super()._forget()
         self._homes: dict[Tensor, tuple[_Bucket, int]] = {}
@@ -423,7 +452,8 @@ class FlatOptimizer(Optimizer):
 
     def _check_state(self, entry: State, param: Tensor, number: Any) -> None:
         for name, value in entry.items():
-            if name != "step" and isinstance(value, Tensor) and value.shape != param.shape:
+            scalar = name == "step" or name in self._scalars(self.defaults)
+            if not scalar and isinstance(value, Tensor) and value.shape != param.shape:
                 raise ValueError(
                     f"loaded state {name!r} of parameter {number} has shape {tuple(value.shape)}, "
                     f"but the parameter has shape {tuple(param.shape)}"
@@ -439,20 +469,14 @@ class FlatOptimizer(Optimizer):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        recording = graph.current()
-        if recording is not None:
-            lazy.flush()
-            state, groups, count = self.state, self.param_groups, len(self.param_groups)
-            recording.guards.append(
-                lambda: self.state is state and self.param_groups is groups and len(groups) == count
-            )
+        guard_state(self)
         with quiet():
             for group in self.param_groups:
                 self._step_group(group)
         return loss
 
     def _step_group(self, group: dict[str, Any]) -> None:
-        buffers = self._buffers(group)
+        buffers, scalars = self._buffers(group), self._scalars(group)
         names = tuple(buffers)
         work: dict[_Bucket, dict[int, None]] = {}
         homeless: dict[Any, dict[Tensor, None]] = {}
@@ -463,34 +487,80 @@ class FlatOptimizer(Optimizer):
             if bucket is not None and bucket.holds(k, names, self.state.get(p)):
                 work.setdefault(bucket, {})[k] = None
             else:
-                homeless.setdefault(self._kind(p), {})[p] = None
+                homeless.setdefault(self._kind(p, scalars), {})[p] = None
         for bucket in [bucket for bucket, active in work.items() if not bucket.can_update(active)]:
             for k in work.pop(bucket):
-                homeless.setdefault(self._kind(bucket.params[k]), {})[bucket.params[k]] = None
+                homeless.setdefault(self._kind(bucket.params[k], scalars), {})[bucket.params[k]] = None
         if homeless and graph.current() is not None:
             raise RuntimeError(
                 f"{type(self).__name__} makes or moves its state in this step, which cannot be captured; "
                 "let it take a step with the same parameters first"
             )
-        for (_, place, count), params in homeless.items():
-            kind = _Bucket if count is None else _DeviceBucket
+        for (_, place, counts), params in homeless.items():
+            kind = _Bucket if counts is None else _DeviceBucket
             with on(place):
-                bucket = kind(params, buffers, self.state, self._counts, self._scratch)
+                bucket = kind(params, buffers, scalars, self.state, self._counts, self._scratch)
             self._homes.update({p: (bucket, k) for k, p in enumerate(bucket.params)})
             work[bucket] = dict.fromkeys(range(len(bucket.params)))
         for bucket, active in work.items():
             with on(bucket.device):
                 bucket.run(active, self, group)
 
-    def _kind(self, p: Tensor) -> tuple[Any, Any, float | None]:
+    def _kind(self, p: Tensor, scalars: dict[str, float]) -> tuple[Any, Any, tuple[float, ...] | None]:
         """What the parameters of a bucket have in common; the number of steps, where a kernel counts them."""
         if not self._has_kernel(p):
             return p.dtype, p.device, None
         entry = self.state.get(p, {})
-        return p.dtype, p.device, float(entry.get("step", 0) if self._counts else bool(entry))
+        steps = float(entry.get("step", 0) if self._counts else bool(entry))
+        return p.dtype, p.device, (steps, *[float(entry.get(name, value)) for name, value in scalars.items()])
 
     def _has_kernel(self, p: Tensor) -> bool:
         return self._kernel is not None and p.is_cuda and p.dtype.name in kernels.C_TYPES and fuses()
+
+
+class Rate:
+    """The learning rate of a group in the memory of a CUDA device, where a captured step reads it.
+
+    Args:
+        array: one float64 there.
+    """
+
+    def __init__(self, array: Array):
+        self.array = array
+        self._value: float | None = None
+
+    def refresh(self, group: dict[str, Any]) -> None:
+        """Have the group's learning rate there; one that is a tensor on the device changes there."""
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and device_of(lr._data) == device_of(self.array):
+            self.array[...] = lr._data
+            self._value = None
+        elif graph.current() is None and float(lr) != self._value:
+            self._value = float(lr)
+            self.array.fill(self._value)
+
+
+def guard_options(recording: graph.Recording, group: dict[str, Any]) -> None:
+    """Have a recording take the options of a group for granted, but for its learning rate."""
+    lr = group["lr"]
+    options = {name: value for name, value in group.items() if name not in ("params", "lr")}
+    recording.guards.append(
+        lambda: (
+            all(group[name] == value for name, value in options.items())
+            and (group["lr"] is lr or not isinstance(lr, Tensor))
+        )
+    )
+
+
+def guard_state(optimizer: Optimizer) -> None:
+    """Have the recording that is being made, if any, take the optimizer's state and groups for granted."""
+    recording = graph.current()
+    if recording is not None:
+        lazy.flush()
+        state, groups, count = optimizer.state, optimizer.param_groups, len(optimizer.param_groups)
+        recording.guards.append(
+            lambda: optimizer.state is state and optimizer.param_groups is groups and len(groups) == count
+        )
 
 
 def effective_gradient(xp: Any, p: Array, g: Array, out: Array, weight_decay: float, maximize: bool) -> Array:

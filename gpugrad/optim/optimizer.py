@@ -31,6 +31,8 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         self._opt_called = True
+        if "_step_pre_hooks" not in self.__dict__:  # a wrapper of another optimizer that never called __init__
+            return step(self, *args, **kwargs)
         event = _profiled(self, "step")
         recording = graph.current()
         if recording is not None:

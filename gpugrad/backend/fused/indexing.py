@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import cuda, dtypes, kernels
-from .launch import C_TYPES, THREADS, alignment, are_plain, run, wide, width
+from .launch import C_TYPES, THREADS, alignment, are_plain, run, run_checked, wide, width
 
 _INDICES = {"int64": "long long", "int32": "int"}
 _TYPES = {name: c for name, c in kernels.C_TYPES.items() if name != "uint64"}
@@ -74,6 +74,19 @@ def combine_at(input: Any, source: Any, places: Any, how: str) -> Any:
     return done if done is NotImplemented else out
 
 
+def check_range(index: Any, low: int, limit: int, check: cuda.Check, ignored: int | None = None) -> None:
+    """Raise ``check`` (see ``run_checked``) if something in ``index`` is neither in [low, limit) nor ``ignored``."""
+    if index.dtype.name not in _INDICES:
+        index = index.astype(np.int64)
+    index = cuda.cupy().ascontiguousarray(index)
+    expression = f"check_range<{_INDICES[index.dtype.name]}>"
+    numbers = np.int64(index.size), np.int64(low), np.int64(limit), np.int64(low if ignored is None else ignored)
+    run_checked(check, "index", expression, _blocks(index.size), THREADS, index, *numbers)
+
+
+_OUTSIDE: cuda.Check = "index {wrong} is out of bounds for a dimension with size {limit}", IndexError
+
+
 def ravel_index(*args: Any) -> Any:
     """Places counted through dimensions of the sizes that come last, from those along each; -2**62 for one outside."""
     *parts, sizes = args
@@ -84,12 +97,13 @@ def ravel_index(*args: Any) -> Any:
         expression = f"ravel_index<{_INDICES[part.dtype.name]}>"
         part = xp.ascontiguousarray(xp.broadcast_to(part, shape))
         numbers = np.int64(places.size), np.int64(n)
-        run("index", expression, _blocks(places.size), THREADS, part, *numbers, places, np.bool_(k == 0))
+        outputs = places, np.bool_(k == 0)
+        run_checked(_OUTSIDE, "index", expression, _blocks(places.size), THREADS, part, *numbers, *outputs)
     return places
 
 
-def take_rows(array: Any, places: Any, dim: int = 0) -> Any:
-    """The slices along ``dim`` that ``places`` name; NaN for one there is none of."""
+def take_rows(array: Any, places: Any, dim: int = 0, check: cuda.Check | None = None) -> Any:
+    """The slices along ``dim`` that ``places`` name; where there is none NaN, and ``check`` (``run_checked``)."""
     if not (array.ndim and array.size and places.size and are_plain(array.dtype, array)):
         return NotImplemented
     count, columns = array.shape[dim], math.prod(array.shape[dim + 1 :])
@@ -101,5 +115,5 @@ def take_rows(array: Any, places: Any, dim: int = 0) -> Any:
     counter = "u32" if total < 2**31 else "i64"
     expression = f"take_rows<{C_TYPES[array.dtype.name]}, {_INDICES[places.dtype.name]}, {counter}, {across}>"
     numbers = np.int64(total), np.int64(places.size), np.int64(count), np.uint32(columns)
-    run("index", expression, _blocks(total), THREADS, array, places, out, *numbers)
+    run_checked(check, "index", expression, _blocks(total), THREADS, array, places, out, *numbers)
     return out

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import kernels
+from .. import cuda, kernels
 from ..kernels import C_TYPES as _ALL_TYPES
 
 NULL = np.uint64(0)
 """A null pointer, as an argument."""
+
+NO_CHECK = NULL, np.int64(0)
 
 C_TYPES = {name: _ALL_TYPES[name] for name in ("float32", "float64", "float16", "bfloat16")}
 FLOAT32, FLOAT64, INT64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
@@ -44,6 +46,16 @@ def width(dtype: np.dtype, aligned: int, *sizes: int) -> int:
 def run(name: str, expression: str, grid: int, block: int, *args: Any) -> None:
     """Launch a kernel of ``kernels/<name>.cu`` on the current device and stream."""
     kernels.function(name, expression)((grid,), (block,), args)
+
+
+def run_checked(check: cuda.Check | None, name: str, expression: str, grid: int, block: int, *args: Any) -> None:
+    """Launch a kernel that checks what it is given, as ``run`` does.
+
+    Args:
+        check: raised when the host next waits for the device, if the kernel finds something; None not to look.
+    """
+    run(name, expression, grid, block, *args, *(NO_CHECK if check is None else cuda.fault_site(check)))
+    cuda.raise_faults_if_blocking()
 
 
 def are_plain(dtype: np.dtype, *arrays: Any) -> bool:

@@ -187,6 +187,67 @@ def radam(
     _update("radam", "", (params, first, second), gradients, numbers, *options)
 
 
+def adamax(
+    params: Any,
+    gradients: Gradients,
+    first: Any,
+    largest: Any,
+    numbers: Any,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """A step of Adamax."""
+    options = (float(betas[0]), float(betas[1]), float(eps), float(weight_decay))
+    _update("adamax", "", (params, first, largest), gradients, numbers, *options)
+
+
+def nadam_numbers(into: Any, step: Any, product: Any, beta1: float, momentum_decay: float) -> None:
+    """What NAdam needs besides what ``prepare`` has worked out; ``product``, of the momenta, goes on by this step's."""
+    expression = f"nadam_numbers<{C_TYPES[product.dtype.name]}>"
+    run("optim", expression, 1, 1, into, step, product, float(beta1), float(momentum_decay))
+
+
+def nadam(
+    params: Any,
+    gradients: Gradients,
+    first: Any,
+    second: Any,
+    numbers: Any,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """A step of NAdam, after ``nadam_numbers``."""
+    options = (float(betas[0]), float(betas[1]), float(eps), float(weight_decay))
+    _update("nadam", "", (params, first, second), gradients, numbers, *options)
+
+
+def rprop(
+    params: Any,
+    gradients: Gradients,
+    before: Any,
+    size: Any,
+    numbers: Any,
+    etas: tuple[float, float],
+    step_sizes: tuple[float, float],
+) -> None:
+    """A step of Rprop."""
+    options = map(float, (*etas, *step_sizes))
+    _update("rprop", "", (params, before, size), gradients, numbers, *options)
+
+
+def asgd_numbers(into: Any, step: Any, eta: Any, mu: Any, lambd: float, alpha: float, t0: float) -> None:
+    """What ASGD needs besides what ``prepare`` has worked out; ``eta`` and ``mu`` become those of the next step."""
+    expression = f"asgd_numbers<{C_TYPES[eta.dtype.name]}>"
+    run("optim", expression, 1, 1, into, step, eta, mu, float(lambd), float(alpha), float(t0))
+
+
+def asgd(params: Any, gradients: Gradients, average: Any, numbers: Any, lambd: float, weight_decay: float) -> None:
+    """A step of ASGD, after ``asgd_numbers``."""
+    _update("asgd", "", (params, average), gradients, numbers, float(lambd), float(weight_decay))
+
+
 def _in_parts(name: str, arrays: Sequence[Any], types: str, *rest: Any, sums: Any = None) -> int:
     """Launch a kernel over the parts of contiguous arrays, those of one dtype together.
 

@@ -135,6 +135,10 @@ def _together(losses: Any, reduction: str, dtype: np.dtype) -> Any:
     return loss
 
 
+NO_CLASS: cuda.Check = "Target {wrong} is out of bounds.", IndexError
+"""How a target that is no class is refused."""
+
+
 def cross_entropy(
     input: Any,
     target: Any,
@@ -168,8 +172,10 @@ def cross_entropy(
     if recording:
         gradient = xp.empty(input.shape if plain else last.shape, input.dtype)
     options = (np.int64(ignore_index), sums.type(label_smoothing), np.bool_(mean))
-    args = (input, target, NULL if weight is None else weight, totals, *options, losses, gradient)
+    outputs = losses, gradient, *cuda.fault_site(NO_CLASS)
+    args = (input, target, NULL if weight is None else weight, totals, *options, *outputs)
     _classify("cross_entropy", ", true" if label_smoothing else ", false", (input,), args)
+    cuda.raise_faults_if_blocking()
     loss = _together(losses, reduction, input.dtype)
     if not recording:
         return loss, None

@@ -275,12 +275,13 @@ class ndarray:
             runtime.refuse_capture("a boolean mask")
         if not any(isinstance(part, ndarray) for part in parts) and not any(part is Ellipsis for part in parts):
             key = (*parts, Ellipsis)  # a view, also of a single element
-        return perform("getitem", operator.getitem, (self, key), {})
+        return perform("getitem", lambda a, key: a[_within(a, key)], (self, key), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(value, list | tuple):
             value = np.asarray(value)
-        perform("setitem", operator.setitem, (self, _index(key), value), {}, changes=True)
+        write = lambda a, key, value: operator.setitem(a, _within(a, key), value)  # noqa: E731
+        perform("setitem", write, (self, _index(key), value), {}, changes=True)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -292,6 +293,24 @@ def _index(key: Any) -> Any:
     if isinstance(key, list | np.ndarray):
         return array(np.asarray(key, None if len(key) else np.intp))
     return key
+
+
+def _within(array: np.ndarray, key: Any) -> Any:
+    """An index whose arrays of ints are taken modulo the size of their dimension, as CuPy does without a word."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    kinds = [part.dtype.kind if isinstance(part, np.ndarray) else "" for part in parts]
+    if not any(kinds):
+        return key
+    taken = [
+        part.ndim if kind == "b" else int(part is not None and part is not Ellipsis)
+        for part, kind in zip(parts, kinds, strict=True)
+    ]
+    axis = 0
+    for k, part in enumerate(parts):
+        if kinds[k] in ("i", "u") and axis < array.ndim and array.shape[axis]:
+            parts[k] = part % array.shape[axis]
+        axis += array.ndim - sum(taken) if part is Ellipsis else taken[k]
+    return tuple(parts)
 
 
 def _host(value: Any, sources: list[ndarray]) -> Any:

@@ -1,6 +1,7 @@
 """The functions of networks, under PyTorch's names: activations, layers, losses, pooling, images."""
 
 from ...ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from ...ops.distance import pdist
 from ...ops.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -15,16 +16,18 @@ from ...ops.pool import (
     max_pool2d,
     max_pool3d,
 )
-from . import activations, layers, losses, vision
+from . import activations, layers, losses, pooling, vision
 from .activations import *  # noqa: F403
 from .layers import *  # noqa: F403
 from .losses import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .vision import *  # noqa: F403
 
 __all__ = [
     *activations.__all__,
     *layers.__all__,
     *losses.__all__,
+    *pooling.__all__,
     *vision.__all__,
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
@@ -44,4 +47,5 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "pdist",
 ]

@@ -34,6 +34,7 @@ __all__ = [
     "relu6",
     "relu_",
     "rrelu",
+    "rrelu_",
     "selu",
     "selu_",
     "sigmoid",
@@ -102,6 +103,11 @@ def rrelu(
         return x.where(x >= 0, x * slope)
 
     return core.inplace("rrelu_", randomized, input) if inplace else randomized(input)
+
+
+def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
+    """:func:`rrelu`, in place."""
+    return rrelu(input, lower, upper, training, True)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import dtypes, graph, lazy, module_of, on
+from ...creation import arange, full_like, ones_like
 from ...engine import no_grad
 from ...ops import FUNCTIONS, REGISTRY, core
 from ...ops.core import as_tensors, autocasting
@@ -27,6 +28,7 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "embedding",
+    "embedding_bag",
     "feature_alpha_dropout",
     "group_norm",
     "instance_norm",
@@ -84,11 +86,12 @@ def embedding(
         weight: (rows, features).
         padding_idx: this row gets no gradient.
         max_norm: rows used that are longer are shortened to it first, in place, in the ``norm_type`` norm.
+        scale_grad_by_freq: divide each row's gradient by how often the row was used.
         sparse: accepted for PyTorch programs; gradients are dense.
 
     Raises:
         IndexError: an index is out of range.
-        RuntimeError: ``input`` holds no ints, ``weight`` is no matrix, or ``scale_grad_by_freq`` is asked for.
+        RuntimeError: ``input`` holds no ints, or ``weight`` is no matrix.
         AssertionError: ``padding_idx`` is out of range.
     """
     input, weight = as_tensors("embedding", (input, weight))
@@ -98,8 +101,6 @@ def embedding(
         )
     if weight.ndim != 2:
         raise RuntimeError(f"'weight' must be 2-D, but got a weight of shape {list(weight.shape)}")
-    if scale_grad_by_freq:
-        raise RuntimeError("embedding: scale_grad_by_freq is not supported; scale the gradient in a hook of the weight")
     rows = weight.shape[0]
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
@@ -111,7 +112,130 @@ def embedding(
             values = weight.detach()[used]
             lengths = values.norm(norm_type, 1, True)
             weight[used] = values * (max_norm / (lengths + 1e-7)).clamp(max=1.0)
-    return REGISTRY["embedding"](weight, input, padding_idx)
+    return REGISTRY["embedding"](weight, input, padding_idx, bool(scale_grad_by_freq))
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """The sum, mean or maximum of the rows of ``weight`` in each bag: (bags, features); zeros for an empty bag.
+
+    Args:
+        input: ints (bags, L), or (n), bag after bag.
+        weight: (rows, features).
+        offsets: (bags), where in an ``input`` of one dimension each bag begins.
+        max_norm, norm_type, scale_grad_by_freq, sparse: as for :func:`embedding`; the last two not with "max".
+        mode: "sum", "mean" or "max", for which the lengths of the bags are waited for on a CUDA device.
+        per_sample_weights: of the shape of ``input``, what rows are multiplied by; for "sum".
+        include_last_offset: the last of the offsets says where the last bag ends.
+        padding_idx: this row counts for nothing.
+
+    Raises:
+        ValueError: shapes do not fit, or an option that the mode does not have.
+        RuntimeError: ``input`` holds no ints, dtypes do not fit, or (on the CPU) the offsets do not fall into it in
+            order, from 0 on.
+        IndexError: an index is out of range (on the CPU).
+        NotImplementedError: ``per_sample_weights`` with another mode than "sum".
+    """
+    name = "embedding_bag"
+    input, weight, offsets, weights = as_tensors(name, (input, weight, offsets, per_sample_weights))
+    if weights is not None and weights.shape != input.shape:
+        raise ValueError(
+            f"{name}: If per_sample_weights ({tuple(weights.shape)}) is not None, then it must have the same shape as "
+            f"the input ({tuple(input.shape)})"
+        )
+    if weight.ndim != 2:
+        raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.ndim}")
+    if input.ndim not in (1, 2):
+        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
+    if input.ndim == 2 and offsets is not None:
+        raise ValueError("if input is 2D, then offsets has to be None, as each of its rows is a bag")
+    if input.ndim == 1 and (offsets is None or offsets.ndim != 1):
+        raise ValueError(f"offsets has to be a 1D Tensor but got {None if offsets is None else list(offsets.shape)}")
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f"mode has to be one of sum, mean or max, but got {mode!r}")
+    if mode == "max" and (scale_grad_by_freq or sparse):
+        what = "scaling the gradient by the frequency" if scale_grad_by_freq else "sparse weights"
+        raise ValueError(f"max mode does not support {what}")
+    if weights is not None and mode != "sum":
+        raise NotImplementedError(f"{name}: per_sample_weights is only supported for mode='sum' (got mode={mode!r})")
+    if weights is not None and weights.dtype != weight.dtype:
+        raise RuntimeError(f"{name}: expected per_sample_weights of dtype {weight.dtype}, but got {weights.dtype}")
+    kept = None
+    if padding_idx is not None:
+        count = weight.shape[0]
+        if not -count <= padding_idx < count:
+            raise RuntimeError(
+                f"padding_idx must be within the number of embeddings, {-count} through {count - 1}, but got "
+                f"{padding_idx}"
+            )
+        kept = input != padding_idx % count
+    rows = embedding(input, weight, None, max_norm, norm_type, scale_grad_by_freq)
+    if offsets is not None:
+        _check_offsets(input, offsets, include_last_offset)
+        bags = len(offsets) - include_last_offset
+        if not bags:
+            return rows[:0]
+        if mode == "max":
+            rows, kept = _apart(rows, offsets, kept)
+    if mode == "max":
+        if kept is not None:
+            rows = rows.masked_fill(~kept.unsqueeze(2), -math.inf)
+        found = rows.max(1)[0] if rows.shape[1] else rows.sum(1)
+        found = found if kept is None else found.masked_fill(~kept.any(1, True), 0.0)
+        return found if offsets is None else found[:bags]
+    rows = rows if weights is None else rows * weights.unsqueeze(-1)
+    rows = rows if kept is None else rows.masked_fill(~kept.unsqueeze(-1), 0.0)
+    ones = None if mode == "sum" else (ones_like(input) if kept is None else kept).to(rows.dtype)
+    if offsets is not None:
+        places = arange(len(input), device=input.device)
+        owners = FUNCTIONS["searchsorted"](offsets.to(places.dtype), places, right=True) - 1
+
+    def in_bags(t: Tensor) -> Tensor:
+        return t.sum(1) if offsets is None else REGISTRY["index_sum"](t, owners, 0, len(offsets))[:bags]
+
+    return in_bags(rows) if ones is None else in_bags(rows) / in_bags(ones).clamp(min=1).unsqueeze(1)
+
+
+def _check_offsets(input: Tensor, offsets: Tensor, include_last: bool) -> None:
+    """Refuse offsets that do not cut ``input`` into bags; on a device their values are not waited for.
+
+    Raises:
+        RuntimeError: they do not.
+    """
+    if offsets.dtype.kind not in "iu":
+        raise RuntimeError(f"embedding_bag: expected offsets of an integer dtype, but got {offsets.dtype}")
+    if include_last and not len(offsets):
+        raise RuntimeError("include_last_offset: number of offset should be at least 1")
+    if offsets.is_cuda or not len(offsets):
+        return
+    values = offsets.numpy(force=True)
+    if values[0] != 0 or values[-1] > len(input) or (np.diff(values) < 0).any():
+        raise RuntimeError(
+            f"embedding_bag: offsets[0] has to be 0, none can be less than the one before, and offsets[-1] can not be "
+            f"greater than input's length {len(input)}; got {offsets.tolist()}"
+        )
+
+
+def _apart(rows: Tensor, offsets: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Bags that come one after the other as (bags, longest, features), and which rows count."""
+    starts = offsets.to(dtypes.int64)
+    ends = FUNCTIONS["cat"]([starts[1:], full_like(starts[:1], len(rows))])
+    longest = int((ends - starts).max())
+    places = starts.unsqueeze(1) + arange(longest, device=rows.device)
+    inside = places < ends.unsqueeze(1)
+    places = places.clamp(max=max(len(rows) - 1, 0))
+    return rows[places], inside if kept is None else inside & kept[places]
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-from ...backend import dtypes
+import numpy as np
+
+from ...backend import dtypes, graph, module_of, on
+from ...creation import zeros_like
 from ...ops import FUNCTIONS, REGISTRY
 from ...ops.core import as_tensors
 from ...tensor import Tensor
@@ -18,6 +22,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "gaussian_nll_loss",
     "hinge_embedding_loss",
     "huber_loss",
@@ -26,12 +31,14 @@ __all__ = [
     "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "poisson_nll_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
     "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]
 
 
@@ -306,6 +313,104 @@ def nll_loss(
     return loss.squeeze(0) if single and reduction == "none" else loss
 
 
+def _lengths(name: str, lengths: Any, count: int, most: int, like: Tensor) -> tuple[Tensor, list[int] | None]:
+    """The length of each sample, beside ``like``, and as numbers where these are known without waiting for a device.
+
+    Raises:
+        RuntimeError: they are no ints, not one for each sample, or (where known) not between 0 and ``most``.
+        TypeError: they are neither a tensor nor a sequence of ints.
+    """
+    if not isinstance(lengths, Tensor):
+        if not isinstance(lengths, tuple | list) or any(not hasattr(n, "__index__") for n in lengths):
+            raise TypeError(f"ctc_loss(): {name} must be a tensor or a tuple of ints, but got {lengths!r}")
+        with on(like.device):
+            array = np.array([n.__index__() for n in lengths], np.int64)
+            lengths, known = Tensor._wrap(graph.constant(module_of(like._data), array)), array.tolist()
+    else:
+        if lengths.dtype.kind not in "iu":
+            raise RuntimeError(f"{name} must be integral, but got {lengths.dtype}")
+        known = None if lengths.is_cuda else lengths.reshape(-1).tolist()
+        lengths = lengths.reshape(-1).to(like.device, dtypes.int64)
+    if tuple(lengths.shape) != (count,):
+        raise RuntimeError(f"{name} must be of size batch_size: expected {count}, but got {lengths.numel()}")
+    for n in known or ():
+        if not 0 <= n <= most:
+            raise RuntimeError(f"Expected {name} to have value at least 0 and at most {most}, but got value {n}")
+    return lengths, known
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """Minus the log-probability of label sequences, in any alignment to the time steps (Graves et al. 2006).
+
+    The gradient is that of the scores before ``log_softmax``, as in PyTorch: ``log_softmax`` hands it on as it is.
+    It cannot be differentiated again.
+
+    Args:
+        log_probs: (T, N, C), or (T, C) for a single sample: log-probabilities, from ``log_softmax``.
+        targets: classes (N, S), padded; or (sum of the lengths), one after the other; or (S) for a single sample.
+        input_lengths, target_lengths: (N), or () for a single sample; tensors or tuples of ints. Where targets come
+            one after the other and their lengths are on a CUDA device, these are waited for.
+        blank: the class that stands for no label.
+        reduction: "mean" divides each loss by its target length (if that is not 0), and averages; or "sum" or "none".
+        zero_infinity: count samples whose target fits no alignment as 0, with no gradient, instead of as infinite.
+
+    Raises:
+        RuntimeError: shapes, lengths or the blank do not fit.
+        IndexError: a target is no class (on the CPU).
+        NotImplementedError: ``log_probs`` are no floats.
+        ValueError: the reduction is unknown.
+    """
+    name = "ctc_loss"
+    reduction = _reduction(reduction)
+    if isinstance(input_lengths, Tensor) != isinstance(target_lengths, Tensor):
+        raise TypeError("ctc_loss(): input_lengths and target_lengths must both be tensors or both tuples of ints")
+    (log_probs,), (targets,) = as_tensors(name, (log_probs,)), as_tensors(name, (targets,))
+    if not log_probs.is_floating_point():
+        raise NotImplementedError(
+            f"{name} is not implemented for {log_probs.dtype} tensors; convert them with .float()"
+        )
+    single = log_probs.ndim == 2
+    rows = log_probs.unsqueeze(1) if single else log_probs
+    if rows.ndim != 3:
+        raise RuntimeError(f"{name}: expected log_probs (T, N, C) or (T, C), but got shape {list(log_probs.shape)}")
+    if not rows.numel():
+        raise RuntimeError(f"{name}: log_probs tensor must not be empty, but got shape {list(log_probs.shape)}")
+    steps, count, classes = rows.shape
+    if not 0 <= blank < classes:
+        raise RuntimeError(f"blank must be in label range: expected 0 to {classes - 1}, but got {blank}")
+    if targets.ndim not in (1, 2):
+        raise RuntimeError(f"{name}: expected targets of 1 or 2 dimensions, but got shape {list(targets.shape)}")
+    targets = targets.to(log_probs.device, dtypes.int64)
+    # A row of its own for each sample, in which there is room for all that could be meant.
+    joined, room = targets.ndim == 1, targets.shape[-1]
+    input_lengths, _ = _lengths("input_lengths", input_lengths, count, steps, rows)
+    target_lengths, known = _lengths("target_lengths", target_lengths, count, room, rows)
+    if joined:
+        known = target_lengths.tolist() if known is None else known
+        if sum(known) != room:
+            raise RuntimeError(
+                f"{name}: expected targets of size {sum(known)}, the target lengths' sum, but got {room}"
+            )
+        places = np.concatenate([[0], np.cumsum(known)])[:-1, None] + np.arange(max(known))
+        with on(rows.device):
+            index = graph.constant(module_of(rows._data), np.minimum(places, max(room - 1, 0)))
+        targets = targets[Tensor._wrap(index)] if room else targets.reshape(1, 0).expand(count, 0)
+    if targets.shape[0] != count:
+        raise RuntimeError(f"{name}: expected targets of {count} samples, but got shape {list(targets.shape)}")
+    losses = REGISTRY[name](rows, targets, input_lengths, target_lengths, blank, bool(zero_infinity))
+    if reduction == "mean":
+        return (losses / target_lengths.clamp(min=1).to(losses.dtype)).mean()
+    return losses.squeeze(0) if single and reduction == "none" else _reduced(losses, reduction)
+
+
 def _between(name: str, what: str, t: Tensor) -> None:
     # On a CUDA device looking would mean waiting for it.
     if t._data.size and not t.is_cuda and not (t._data.min() >= 0 and t._data.max() <= 1):
@@ -525,6 +630,44 @@ def multilabel_soft_margin_loss(
     return _reduced(values.mean(-1), reduction)
 
 
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The sum over right classes r and wrong ones w of ``max(0, 1 - x[r] + x[w])``, divided by the number of classes.
+
+    Args:
+        input: scores (C) or (N, C).
+        target: the right classes, in the same shape; what comes after the first -1 does not count.
+
+    Raises:
+        RuntimeError: the shapes do not fit, or the targets are not int64.
+        ValueError: the reduction is unknown.
+    """
+    name = "multilabel_margin_loss"
+    reduction = _reduction(reduction, size_average, reduce)
+    input, target = as_tensors(name, (input, target))
+    if input.shape != target.shape or input.ndim not in (0, 1, 2):
+        raise RuntimeError(
+            f"{name}: expected scores (C) or (N, C) and targets of the same shape, but got {list(input.shape)} and "
+            f"{list(target.shape)}"
+        )
+    if target.dtype != dtypes.int64:
+        raise RuntimeError(
+            f"{name}: expected targets of dtype int64, but got {target.dtype}; convert them with .long()"
+        )
+    rows, classes = (t if t.ndim == 2 else t.reshape(1, t.numel()) for t in (input, target))
+    counted = (classes >= 0).cumprod(1)
+    right = classes.clamp(min=0) * counted
+    wrong = zeros_like(classes).scatter_add(1, right, counted) == 0
+    values = (1 - rows.gather(1, right).unsqueeze(2) + rows.unsqueeze(1)).clamp(min=0)
+    values = values.masked_fill(~(counted.bool().unsqueeze(2) & wrong.unsqueeze(1)), 0.0).sum((1, 2)) / rows.shape[1]
+    return _reduced(values.squeeze(0) if input.ndim < 2 else values, reduction)
+
+
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -645,3 +788,34 @@ def triplet_margin_loss(
     if swap:
         far = far.minimum(pairwise_distance(positive, negative, p, eps))
     return _reduced((near - far + margin).clamp(min=0), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """As :func:`triplet_margin_loss`, for any distance of two tensors; :func:`pairwise_distance` unless given.
+
+    Raises:
+        ValueError: the margin is not positive, or the reduction is unknown.
+        RuntimeError: the tensors differ in their number of dimensions.
+    """
+    reduction = _reduction(reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
+            f"anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"
+        )
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = far.minimum(distance(positive, negative))
+    return _reduced((margin + near - far).clamp(min=0), reduction)

@@ -18,16 +18,16 @@ from ...tensor import Tensor
 
 __all__ = [
     "affine_grid",
+    "channel_shuffle",
     "fold",
     "grid_sample",
     "interpolate",
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
     "pixel_shuffle",
     "pixel_unshuffle",
     "unfold",
     "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 _MODES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
@@ -183,51 +183,6 @@ def _scale(old: int, new: int, factor: float | None, align_corners: bool) -> flo
     return 1 / factor if factor else old / new
 
 
-def _max_unpool(dims: int) -> Any:
-    name = f"max_unpool{dims}d"
-
-    def unpool(
-        input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
-    ) -> Tensor:
-        kernel = spatial(name, "kernel_size", kernel_size, dims)
-        step = kernel if stride is None else spatial(name, "stride", stride, dims)
-        margin = spatial(name, "padding", padding, dims)
-        if input.ndim not in (dims + 1, dims + 2) or tuple(indices.shape) != tuple(input.shape):
-            raise RuntimeError(
-                f"{name}: expected an input of {dims + 1} or {dims + 2} dimensions and indices of its shape, but got "
-                f"{tuple(input.shape)} and {tuple(indices.shape)}"
-            )
-        if indices.dtype != np.int64:
-            raise RuntimeError(f"elements in indices should be type int64 but got: {indices.dtype}")
-        each = list(zip(input.shape[-dims:], kernel, step, margin, strict=True))
-        size = default = tuple((n - 1) * s - 2 * p + k for n, k, s, p in each)
-        if output_size is not None:
-            size = tuple(output_size)[-dims:]
-            for d, (n, m, s) in enumerate(zip(size, default, step, strict=True)):
-                if not m - s < n < m + s:
-                    raise ValueError(
-                        f"invalid output_size {tuple(output_size)} (dim {d} must be between {m - s} and {m + s})"
-                    )
-        lead = tuple(input.shape[:-dims])
-        flat = input.new_zeros((*lead, math.prod(size))).scatter(-1, indices.flatten(-dims), input.flatten(-dims))
-        return flat.reshape(*lead, *size)
-
-    unpool.__name__ = unpool.__qualname__ = name
-    unpool.__doc__ = f"""Put what ``max_pool{dims}d(..., return_indices=True)`` gave back where it was, zeros elsewhere.
-
-    Args:
-        output_size: the size to give back, where several become the same when pooled.
-
-    Raises:
-        RuntimeError: ``indices`` has another shape than the input, or is not int64.
-        ValueError: ``output_size`` cannot have been the size.
-    """
-    return unpool
-
-
-max_unpool1d, max_unpool2d, max_unpool3d = (_max_unpool(n) for n in (1, 2, 3))
-
-
 def upsample(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
 ) -> Tensor:
@@ -268,6 +223,22 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, channels, height, width = input.shape
     parts = input.reshape(-1, channels, height // r, r, width // r, r).permute(0, 1, 3, 5, 2, 4)
     return parts.reshape(*lead, channels * r * r, height // r, width // r)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """(N, C, ...) with the channels of ``groups`` groups interleaved (Zhang et al. 2018, ShuffleNet).
+
+    Raises:
+        RuntimeError: the channels do not divide, or there are fewer than three dimensions.
+    """
+    if input.ndim < 3:
+        raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    if groups <= 0 or input.shape[1] % groups:
+        raise RuntimeError(
+            f"channel_shuffle: groups must be positive and divide the {input.shape[1]} channels, but got {groups}"
+        )
+    parts = input.reshape(input.shape[0], groups, input.shape[1] // groups, *input.shape[2:])
+    return parts.transpose(1, 2).reshape(tuple(input.shape))
 
 
 def _settings(name: str, **given: Any) -> list[Ints]:
@@ -457,3 +428,19 @@ def _picked(rows: Tensor, index: Tensor) -> Tensor:
     """Elements of (N, C, L) at positions (N, ...), for all channels."""
     flat = index.reshape(index.shape[0], 1, -1).expand(-1, rows.shape[1], -1)
     return rows.gather(2, flat).reshape(*rows.shape[:2], *index.shape[1:])
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="nearest"``."""
+    warnings.warn(
+        "`nn.functional.upsample_nearest` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """The former name of :func:`interpolate` with ``mode="bilinear"`` and ``align_corners=True``."""
+    warnings.warn(
+        "`nn.functional.upsample_bilinear` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
+    )
+    return interpolate(input, size, scale_factor, "bilinear", True)

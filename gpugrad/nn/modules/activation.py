@@ -83,6 +83,24 @@ class LeakyReLU(_Inplace):
         return f"negative_slope={self.negative_slope}"
 
 
+class RReLU(_Inplace):
+    """x above zero, a drawn slope times x below; the slopes' mean outside training.
+
+    Args:
+        lower, upper: the slopes lie evenly between these.
+    """
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
+        super().__init__(inplace)
+        self.lower, self.upper = lower, upper
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + ", inplace=True" * bool(self.inplace)
+
+
 class ELU(_Inplace):
     """x where it is positive, ``alpha`` (exp(x) - 1) elsewhere."""
 

@@ -145,8 +145,10 @@ class BatchNorm3d(_BatchNorm):
     _ranks = (5,)
 
 
-class _LazyBatchNorm(LazyModuleMixin, _BatchNorm):
-    """Batch normalisation that takes ``num_features`` from its first input."""
+class _LazyNorm(LazyModuleMixin, _NormBase):
+    """A normalisation that takes ``num_features`` from its first input."""
+
+    _channels = 1
 
     def __init__(
         self,
@@ -170,31 +172,31 @@ class _LazyBatchNorm(LazyModuleMixin, _BatchNorm):
             setattr(self, name, UninitializedBuffer(device=device, dtype=dtype))
 
     def infer_shapes(self, input: Tensor) -> None:
-        """Take ``num_features`` from dimension 1 of the input.
+        """Take ``num_features`` from the input's dimension of channels.
 
         Raises:
             ValueError: the input has a wrong number of dimensions.
         """
         self._check_input_dim(input)
-        self.num_features = input.shape[1]
+        self.num_features = input.shape[self._channels]
         for tensor in [*self._parameters.values(), *self._buffers.values()]:
             if is_lazy(tensor):
                 tensor.materialize((self.num_features,))
 
 
-class LazyBatchNorm1d(_LazyBatchNorm, BatchNorm1d):
+class LazyBatchNorm1d(_LazyNorm, BatchNorm1d):
     """A BatchNorm1d that takes ``num_features`` from its first input."""
 
     cls_to_become = BatchNorm1d
 
 
-class LazyBatchNorm2d(_LazyBatchNorm, BatchNorm2d):
+class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):
     """A BatchNorm2d that takes ``num_features`` from its first input."""
 
     cls_to_become = BatchNorm2d
 
 
-class LazyBatchNorm3d(_LazyBatchNorm, BatchNorm3d):
+class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):
     """A BatchNorm3d that takes ``num_features`` from its first input."""
 
     cls_to_become = BatchNorm3d

@@ -128,11 +128,15 @@ class _Conv(_ConvNd):
         )  # fmt: skip
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # PyTorch's name: layers that make their weight anew for each call build on it.
         padding = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._both_sides(), mode=self.padding_mode)
             padding = 0
-        return self._function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._function(input, weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def _both_sides(self) -> list[int]:
         """The padding as ``F.pad`` takes it: last dimension first, both sides of each."""
@@ -247,25 +251,8 @@ class ConvTranspose3d(_ConvTranspose):
     _ndim, _function = 3, staticmethod(F.conv_transpose3d)
 
 
-class _LazyConv(LazyModuleMixin, _Conv):
-    """A convolution that takes ``in_channels`` from its first input."""
-
-    def __init__(
-        self,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ):
-        super().__init__(
-            0, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
+class _LazyChannels(LazyModuleMixin, _ConvNd):
+    """A convolution, transposed or not, that takes ``in_channels`` from its first input."""
 
     def _make_parameters(self, bias: bool, device: Any, dtype: Any) -> None:
         self.weight = UninitializedParameter(device=device, dtype=dtype)
@@ -286,6 +273,27 @@ class _LazyConv(LazyModuleMixin, _Conv):
             self.bias.materialize((self.out_channels,))
 
 
+class _LazyConv(_LazyChannels, _Conv):
+    """A convolution that takes ``in_channels`` from its first input."""
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            0, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+
+
 class LazyConv1d(_LazyConv, Conv1d):
     """A Conv1d that takes ``in_channels`` from its first input."""
 
@@ -302,3 +310,44 @@ class LazyConv3d(_LazyConv, Conv3d):
     """A Conv3d that takes ``in_channels`` from its first input."""
 
     cls_to_become = Conv3d
+
+
+class _LazyConvTranspose(_LazyChannels, _ConvTranspose):
+    """A transposed convolution that takes ``in_channels`` from its first input."""
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            0, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode, device,
+            dtype,
+        )  # fmt: skip
+
+
+class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
+    """A ConvTranspose1d that takes ``in_channels`` from its first input."""
+
+    cls_to_become = ConvTranspose1d
+
+
+class LazyConvTranspose2d(_LazyConvTranspose, ConvTranspose2d):
+    """A ConvTranspose2d that takes ``in_channels`` from its first input."""
+
+    cls_to_become = ConvTranspose2d
+
+
+class LazyConvTranspose3d(_LazyConvTranspose, ConvTranspose3d):
+    """A ConvTranspose3d that takes ``in_channels`` from its first input."""
+
+    cls_to_become = ConvTranspose3d

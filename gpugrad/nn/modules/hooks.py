@@ -21,6 +21,10 @@ class Hooks:
         self.forward: HookTable = OrderedDict()
         self.backward_pre: HookTable = OrderedDict()
         self.backward: HookTable = OrderedDict()
+        self.saving_pre: HookTable = OrderedDict()
+        self.saving: HookTable = OrderedDict()
+        self.loading_pre: HookTable = OrderedDict()
+        self.loading: HookTable = OrderedDict()
 
 
 class _Passage(Node):

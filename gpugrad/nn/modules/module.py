@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ... import backend
 from ...backend import dtypes
+from ...creation import empty_like
 from ...engine import modes, no_grad
 from ...ops.core import as_tensors
 from ...tensor import RemovableHandle, Tensor, add_hook, parse_to
@@ -24,6 +25,7 @@ T = TypeVar("T", bound="Module")
 
 _ABSENT: Any = object()
 
+_EXTRA = "_extra_state"
 PARAMETER, BUFFER, TEMPORARY, MODULE = "parameter", "buffer", "buffer left out of the state dict", "module"
 _BUFFERS = (BUFFER, TEMPORARY)
 
@@ -253,6 +255,28 @@ class Module:
                 raise AttributeError(f"`{name}` is not a Module")
         return module
 
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in the place that a dotted name says.
+
+        Args:
+            strict: only replace one; otherwise one may be added to a module that is there.
+
+        Raises:
+            ValueError: the name is empty, or ``module`` is no Module.
+            AttributeError: there is no such place, or something else than a module.
+        """
+        if not target:
+            raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict and not hasattr(parent, name):
+            raise AttributeError(f"{parent._get_name()} has no attribute `{name}`")
+        if hasattr(parent, name) and not isinstance(getattr(parent, name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        setattr(parent, name, module)
+
     def _get_tensor(self, target: str, kinds: tuple[str, ...]) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
@@ -373,9 +397,40 @@ class Module:
             keep_vars: give the parameters themselves, not detached tensors.
         """
         destination = OrderedDict() if destination is None else destination
-        for key, _, _, tensor in self._state(prefix):
-            destination[key] = tensor if keep_vars or is_lazy(tensor) else tensor.detach()
+        hooks = self._hooks or Hooks()
+        for before in list(hooks.saving_pre.values()):
+            before(self, prefix, keep_vars)
+        for name, tensor in [*self._own(PARAMETER), *self._own(BUFFER)]:
+            destination[prefix + name] = tensor if keep_vars or is_lazy(tensor) else tensor.detach()
+        if type(self).get_extra_state is not Module.get_extra_state:
+            destination[prefix + _EXTRA] = self.get_extra_state()
+        for name, module in self._own(MODULE):
+            module.state_dict(destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        for after in list(hooks.saving.values()):
+            after(self, destination, prefix, {"version": 1})
         return destination
+
+    def get_extra_state(self) -> Any:
+        """What else belongs to the state dict; a module that defines this defines ``set_extra_state`` too.
+
+        Raises:
+            RuntimeError: this module defines none.
+        """
+        raise RuntimeError(f"{type(self).__name__} has no extra state: it does not define get_extra_state()")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over what ``get_extra_state`` gave.
+
+        Raises:
+            RuntimeError: this module defines none.
+        """
+        raise RuntimeError(f"{type(self).__name__} has no extra state: it does not define set_extra_state()")
+
+    def _paths(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """The module and all in it, each with what stands before its names in the state dict."""
+        yield prefix, self
+        for name, module in self._own(MODULE):
+            yield from module._paths(f"{prefix}{name}.")
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -391,18 +446,28 @@ class Module:
 
         Raises:
             TypeError: ``state_dict`` is no mapping.
-            RuntimeError: keys are missing, unexpected or of the wrong shape; all are listed, and nothing is changed.
+            RuntimeError: keys are missing, unexpected or of the wrong shape; all are listed, and nothing is changed
+                (but what hooks after loading let pass or not).
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
+        state_dict = OrderedDict(state_dict)
+        missing: list[str] = []
+        unexpected: list[str] = []
+        errors: list[str] = []
+        paths = [*self._paths()]
+        hooks = [(prefix, module, module._hooks) for prefix, module in paths if module._hooks is not None]
+        for prefix, module, tables in hooks:
+            for before in list(tables.loading_pre.values()):
+                before(module, state_dict, prefix, {"version": 1}, strict, missing, unexpected, errors)
         own = {key: (module, name, tensor) for key, module, name, tensor in self._state()}
-        missing = [key for key in own if key not in state_dict]
-        unexpected = [key for key in state_dict if key not in own]
-        errors = []
-        if strict and missing:
-            errors.append(f"Missing key(s) in state_dict: {_quoted(missing)}. ")
-        if strict and unexpected:
-            errors.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}. ")
+        extra = {
+            prefix + _EXTRA: module
+            for prefix, module in paths
+            if type(module).set_extra_state is not Module.set_extra_state
+        }
+        missing += [key for key in (*own, *extra) if key not in state_dict]
+        unexpected += [key for key in state_dict if key not in own and key not in extra]
         given: dict[str, Tensor] = {}
         for key, (_, _, tensor) in own.items():
             if key not in state_dict:
@@ -419,8 +484,10 @@ class Module:
                     f"size mismatch for {key}: copying a param with shape {given[key].shape} from checkpoint, "
                     f"the shape in current model is {tensor.shape}."
                 )
-        if errors:
-            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
+        answer = IncompatibleKeys(missing, unexpected)
+        after = [(module, hook) for _, module, tables in reversed(hooks) for hook in tables.loading.values()]
+        if errors or not after:
+            self._refuse(errors, answer, strict)
         with no_grad():
             for key, value in given.items():
                 module, name, tensor = own[key]
@@ -434,7 +501,22 @@ class Module:
                     module.__dict__[name].requires_grad = tensor.requires_grad
                 else:
                     module.__dict__[name] = value
-        return IncompatibleKeys(missing, unexpected)
+        for key, module in extra.items():
+            if key in state_dict:
+                module.set_extra_state(state_dict[key])
+        for module, hook in after:
+            hook(module, answer)
+        self._refuse([], answer, strict)
+        return answer
+
+    def _refuse(self, errors: list[str], keys: IncompatibleKeys, strict: bool) -> None:
+        """Raise what is wrong with a state dict, if anything."""
+        if strict and keys.unexpected_keys:
+            errors = [f"Unexpected key(s) in state_dict: {_quoted(keys.unexpected_keys)}. ", *errors]
+        if strict and keys.missing_keys:
+            errors = [f"Missing key(s) in state_dict: {_quoted(keys.missing_keys)}. ", *errors]
+        if errors:
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
 
     def train(self: T, mode: bool = True) -> T:
         """Switch the module and everything in it to training mode (or, with False, to evaluation).
@@ -478,6 +560,10 @@ class Module:
         return self
 
     # Devices and dtypes.
+
+    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
+        """Move parameters and buffers to a device, their values undefined: for a model that is about to be loaded."""
+        return self._apply(lambda t: empty_like(t, device=device), recurse)
 
     def _apply(self: T, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> T:
         """Replace the data of every parameter, gradient and buffer by what ``fn`` makes of it.
@@ -540,9 +626,7 @@ class Module:
 
     def bfloat16(self: T) -> T:
         """Convert floating-point parameters and buffers to bfloat16."""
-        from ...amp.autocast_mode import bfloat16
-
-        return self.to(bfloat16())
+        return self.to(dtypes.bfloat16())
 
     def share_memory(self: T) -> T:
         """The module itself: data loading works in threads, which share memory anyway."""
@@ -610,9 +694,50 @@ class Module:
         """
         return _add(self._hook_tables().backward, hook, prepend)
 
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before the module's part of a state dict is made."""
+        return _add(self._hook_tables().saving_pre, hook, False)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata)`` when the module's part of a state dict is made.
+
+        It may change the state dict in place.
+        """
+        return _add(self._hook_tables().saving, hook, False)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call a hook before a state dict is loaded, which it may change in place, and so may add to the lists.
+
+        ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``.
+        """
+        return _add(self._hook_tables().loading_pre, hook, False)
+
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], with_module: bool = False
+    ) -> RemovableHandle:
+        """As the public one; the hook does not get the module unless ``with_module``."""
+
+        def without_module(module: Module, *args: Any) -> Any:
+            return hook(*args)
+
+        return self.register_load_state_dict_pre_hook(hook if with_module else without_module)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, incompatible_keys)`` when a state dict is loaded.
+
+        It may change the lists of missing and unexpected keys in place: what it takes out counts as right.
+        """
+        return _add(self._hook_tables().loading, hook, False)
+
     def register_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """The old name of :meth:`register_full_backward_hook`."""
         return self.register_full_backward_hook(hook)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have ``forward`` run as :func:`gpugrad.compile` makes it; for the arguments see there."""
+        from ...capture import compile as compiled
+
+        compiled(self, *args, **kwargs)
 
     # Text.
 

@@ -133,7 +133,12 @@ class GroupNorm(_Affine):
 
 
 class LocalResponseNorm(Module):
-    """Divides each element by a power of the mean square of ``size`` neighbouring channels (Krizhevsky et al. 2012)."""
+    """Divides by a power of the mean square over neighbouring channels (Krizhevsky et al. 2012).
+
+    Args:
+        size: how many channels are neighbours.
+        alpha, beta, k: of ``(k + alpha * mean) ** beta``.
+    """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         super().__init__()

@@ -101,7 +101,7 @@ class ReflectionPad2d(_Pad):
 
 
 class ReflectionPad3d(_Pad):
-    """Padding of the last three dimensions with their mirror images, without the edges."""
+    """Padding of the last three dimensions with their mirror image, without the edge."""
 
     _ndim, _mode = 3, "reflect"
 

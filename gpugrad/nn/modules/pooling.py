@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...tensor import Tensor
@@ -74,15 +74,27 @@ class MaxPool3d(_MaxPool):
 
 
 class _MaxUnpool(Module):
-    _function: Callable[..., Any]
+    """Zeros with maxima where they were before the pooling.
+
+    Args:
+        kernel_size, stride, padding: of the pooling.
+    """
+
     _ndim: int
+    _function: Callable[..., Tensor]
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
         super().__init__()
-        self.kernel_size, self.padding = ntuple(kernel_size, self._ndim), ntuple(padding, self._ndim)
+        self.kernel_size = ntuple(kernel_size, self._ndim)
         self.stride = ntuple(kernel_size if stride is None else stride, self._ndim)
+        self.padding = ntuple(padding, self._ndim)
 
-    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Undo the pooling whose result and indices are given.
+
+        Args:
+            output_size: the size before the pooling, where the stride leaves it open.
+        """
         return self._function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
     def extra_repr(self) -> str:
@@ -90,21 +102,64 @@ class _MaxUnpool(Module):
 
 
 class MaxUnpool1d(_MaxUnpool):
-    """Puts what MaxPool1d gave, with its indices, back where it was."""
+    """Undoes a maximum pooling of sequences."""
 
     _ndim, _function = 1, staticmethod(F.max_unpool1d)
 
 
 class MaxUnpool2d(_MaxUnpool):
-    """Puts what MaxPool2d gave, with its indices, back where it was."""
+    """Undoes a maximum pooling of images."""
 
     _ndim, _function = 2, staticmethod(F.max_unpool2d)
 
 
 class MaxUnpool3d(_MaxUnpool):
-    """Puts what MaxPool3d gave, with its indices, back where it was."""
+    """Undoes a maximum pooling of volumes."""
 
     _ndim, _function = 3, staticmethod(F.max_unpool3d)
+
+
+class _LPPool(Module):
+    """``(sum of x**p) ** (1/p)`` over windows.
+
+    Args:
+        norm_type: the power p.
+        stride: the windows' distance; their size unless given.
+        ceil_mode: windows may reach beyond the end.
+    """
+
+    _function: Callable[..., Tensor]
+
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False):
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._function(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    """The p-norm over windows of sequences."""
+
+    _function = staticmethod(F.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """The p-norm over windows of images."""
+
+    _function = staticmethod(F.lp_pool2d)
+
+
+class LPPool3d(_LPPool):
+    """The p-norm over windows of volumes."""
+
+    _function = staticmethod(F.lp_pool3d)
 
 
 class _AvgPool(Module):

@@ -121,15 +121,20 @@ class RNNBase(_Recurrent):
     def flatten_parameters(self) -> None:
         """Nothing: there is no format in which the weights would be faster."""
 
+    def _names(self) -> list[list[str]]:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+        return [[kind + suffix for kind in kinds if hasattr(self, kind + suffix)] for suffix in suffixes]
+
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters of each layer and direction."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return [
-            [getattr(self, name + suffix) for name in names if hasattr(self, name + suffix)]
-            for layer in range(self.num_layers)
-            for suffix in self._suffixes(layer)
-        ]
+        return [[getattr(self, name) for name in names] for names in self._names()]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        # PyTorch's name for what programs walk through to give the weights their first values.
+        return [name for names in self._names() for name in names]
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Walk through sequences.
