@@ -134,6 +134,9 @@ class Elementwise(Op):
         event = None if recorder is None else recorder.begin(self.name, "forward", args[: self.arity])
         operands: Sequence[Any] = args[: self.arity]
         params = args[self.arity :]
+        plain = None if core.autocasting else self._alike(operands)
+        if plain is not None:
+            return self._apply(*plain, np, params, event)
         numbers: dict[int, Any] = {}
         like, others = None, []
         for k, value in enumerate(operands):
@@ -149,8 +152,6 @@ class Elementwise(Op):
             tensors[k] = given if isinstance(given, core.Tensor) else wrap_operand(self.name, value)
         dtype = self.working_dtype([t for t in tensors if t is not None])
         arrays: list[Any] = []
-        wanted = tuple(t is not None and t._needs_grad for t in tensors)
-        recording = modes.grad and self.differentiable and True in wanted
         token = hush()
         try:
             for k, (name, t) in enumerate(zip(self.inputs, tensors, strict=True)):
@@ -163,7 +164,54 @@ class Elementwise(Op):
                 elif a is not None and dtype is not None and a.dtype != dtype and name not in self.masks:
                     a = a.astype(dtype) if a.__class__ is ndarray else lazy.cast(a, dtype)
                 arrays.append(a)
-            xp = module_of(core._first_array(arrays))
+        finally:
+            unhush(token)
+        return self._apply(tensors, arrays, module_of(core._first_array(arrays)), params, event)
+
+    def _alike(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
+        """CPU tensors of one floating-point dtype (but for masks), numbers among them made such, and their arrays.
+
+        None if they are anything else, which ``general`` knows what to do with.
+        """
+        dtype, numbers = None, []
+        tensors, arrays = list(operands), list[Any]()
+        for k, t in enumerate(tensors):
+            if isinstance(t, core.Tensor):
+                array = t._data
+                if array.__class__ is not ndarray or t._is_number:
+                    return None
+                arrays.append(array)
+                if self.inputs[k] not in self.masks:
+                    if dtype is None:
+                        dtype = array.dtype
+                    if array.dtype is not dtype or dtype.kind != "f":
+                        return None
+                continue
+            arrays.append(None)
+            if t.__class__ is float or t.__class__ is int:
+                numbers.append(k)
+            elif t is not None:
+                return None
+        if dtype is None:
+            return None
+        if numbers:
+            if self.masks and any(self.inputs[k] in self.masks for k in numbers):
+                return None
+            token = hush()
+            try:
+                for k in numbers:
+                    arrays[k] = np.asarray(tensors[k], dtype)
+                    tensors[k] = core.Tensor._wrap(arrays[k])
+            finally:
+                unhush(token)
+        return tensors, arrays
+
+    def _apply(self, tensors: Sequence[Any], arrays: list[Any], xp: Any, params: tuple[Any, ...], event: Any) -> Any:
+        """The result for tensors whose arrays have the dtype to work in."""
+        wanted = tuple([t is not None and t._needs_grad for t in tensors])
+        recording = modes.grad and self.differentiable and True in wanted
+        token = hush()
+        try:
             result = self.compute((*arrays, *params), xp, recording)
         except ValueError as error:
             raise self.shape_error(tuple(tensors), error) from None
