@@ -173,8 +173,8 @@ class Elementwise(Op):
 
         None if they are anything else, which ``general`` knows what to do with.
         """
-        dtype, numbers = None, []
-        tensors, arrays = list(operands), list[Any]()
+        dtype, tensors, numbers = None, list(operands), []
+        arrays: list[Any] = []
         for k, t in enumerate(tensors):
             if isinstance(t, core.Tensor):
                 array = t._data
