@@ -1277,8 +1277,12 @@ def zero_(input: Any) -> Any:
 def lerp(xp, input, end, weight, /):
     """``input + weight * (end - input)``, from whichever end is nearer."""
     step = end - input
-    if isinstance(weight, _NUMBERS):
-        return input + weight * step if weight < 0.5 else end - step * (1 - weight)
+    if isinstance(weight, _NUMBERS) or (xp is np and not weight.ndim):
+        if weight >= 0.5:
+            return end - step * (1 - weight)
+        step *= weight
+        step += input
+        return step
     return xp.where(weight < 0.5, input + weight * step, end - step * (1 - weight))
 
 
