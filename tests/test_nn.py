@@ -2093,6 +2093,7 @@ def test_gains_and_fans_are_pytorchs():
         assert init._calculate_correct_fan(gg.empty(shape), "fan_out") == expected[1]
 
 
+@needs_torch
 @pytest.mark.parametrize("name", ["_single", "_pair", "_triple", "_quadruple"])
 def test_layers_outside_the_library_parse_their_sizes_by_pytorchs_private_names(name):
     ours, theirs = getattr(gg.nn.modules.utils, name), getattr(torch.nn.modules.utils, name)
