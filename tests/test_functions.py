@@ -509,7 +509,7 @@ CREATION = """
     T.FloatTensor(T.Size([2, 3])).shape; T.FloatTensor(T.zeros(2)); T.FloatTensor(T.zeros(2).double())
     T.Tensor(3).shape; T.Tensor(T.Size([2, 3])).shape; T.Tensor((2, 3)); T.Tensor(np.array(3.0)); T.ByteTensor([1, 300])
     T.BoolTensor([1, 0]); T.zeros(2).type(T.LongTensor); T.zeros(2).type(T.int32);
-    T.zeros(2).type(T.zeros(2).long().type()); T.ones(2, dtype=T.bool).type().partition(".")[2]
+    T.zeros(2).type(T.zeros(2).long().type()); T.ones(2, dtype=T.bool).type().rpartition(".")[2]
     T.zeros(2).type("torch.DoubleTensor"); T.Tensor([[1, 2], [3, 4]]).dtype; T.ones(2).type('torch.Nothing')
     T.Tensor(range(3)); T.FloatTensor(2).fill_(1); T.zeros(2).new(3).shape; T.zeros(2).new([1, 2])
     T.zeros(2, dtype=T.long).new_tensor([1.5]); T.zeros(2, dtype=T.long).new_tensor(np.zeros(2))
