@@ -282,7 +282,11 @@ def _check_parts(array: Any, index: Any) -> None:
         size = array.shape[axis]
         if not size:
             raise IndexError(f"index is out of bounds for dimension {axis} with size 0")
-        fused.indexing.check_range(part, -size, size, (_outside(axis), IndexError))
+        if module_of(part) is not np:
+            fused.indexing.check_range(part, -size, size, (_outside(axis), IndexError))
+        elif not -size <= part.min() <= part.max() < size:
+            wrong = part[(part < -size) | (part >= size)][0]
+            raise IndexError(_outside(axis).format(wrong=wrong, limit=size))
 
 
 def _put(out: Any, index: Any, src: Any) -> None:
