@@ -458,6 +458,8 @@ def send(array: Any, non_blocking: bool) -> Any:
     CuPy copies pageable memory into a pinned buffer before it returns. Page-locked memory it copies from where it
     lies, keeping it alive till then, while the host goes on: without ``non_blocking`` that is waited for.
     """
+    if not array.ndim:
+        return send(array.reshape(1), non_blocking).reshape(())  # else CuPy fills in a number, 0.0 for -0.0
     return cupy().asarray(array, blocking=not non_blocking and is_pinned(array))
 
 

@@ -622,7 +622,8 @@ def array(
     if host.dtype.kind not in "biufc" and host.dtype.name != "bfloat16":
         raise ValueError(f"Unsupported dtype {host.dtype}")
     fresh = ndarray(host.shape, host.dtype, order="F" if host.flags.fnc else "C")
-    fresh._host[...] = host
+    # CuPy fills in a single number, and clears the memory for one that equals 0.
+    fresh._host[...] = host if host.ndim or host != 0 else 0
     if host.ndim and memory.is_pinned(host.ctypes.data):
         memory.watch(runtime.get_current_stream().record(), host)
     return fresh
