@@ -1,5 +1,6 @@
 """Functions written by a user, gradient checks, and derivatives of whole functions."""
 
+import contextlib
 import gc
 import weakref
 
@@ -8,8 +9,9 @@ import pytest
 from helpers import close, needs_torch, on_every_device, torch
 
 import gpugrad as gg
-from gpugrad.autograd import Function, GradcheckError, Variable, functional, grad, gradcheck, gradgradcheck
+from gpugrad.autograd import Function, GradcheckError, Variable, functional, grad, gradcheck, gradgradcheck, graph
 from gpugrad.autograd.function import once_differentiable
+from gpugrad.utils.checkpoint import checkpoint
 
 
 def leaf(*shape, seed=0):
@@ -542,3 +544,122 @@ def test_what_derivatives_of_functions_refuse():
 def test_grad_takes_its_arguments_in_pytorchs_order():
     x = leaf(3)
     close(grad((x * x).sum(), x, None, None, False, True, True)[0], 2 * x.detach().cpu().numpy())
+
+
+# What is saved, packed
+
+
+def test_hooks_are_given_what_pytorch_saves():
+    """Leaves themselves, results and inputs without their history, those of a Function too."""
+    seen = []
+
+    def pack(t):
+        seen.append(t)
+        return [t.tolist()]
+
+    x, w = leaf(3), gg.nn.Parameter(leaf(3, seed=1).detach())
+    with graph.saved_tensors_hooks(pack, lambda values: gg.tensor(values[0], dtype=gg.float64)):
+        y = Product.apply(x * w, w.exp())
+    assert any(t is x for t in seen)
+    assert any(t is w for t in seen)
+    assert all(t.is_leaf and not t.requires_grad for t in seen if t is not x and t is not w)
+    assert len(seen) == 5  # x, w, the result of exp, and both factors of Product
+    got = grad(y.sum(), (x, w))
+    close(got, (w * w.exp(), x * w.exp() + x * w * w.exp()), 1e-14)
+
+
+def test_packed_gradients_have_gradients():
+    x = leaf(4)
+    with graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+        (first,) = grad((x.exp() * x).sum(), x, create_graph=True)
+    (second,) = grad(first.sum(), x)
+    close(second, (2 + x) * x.exp(), 1e-14)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t, w: t.mul_(w), lambda t, w: t.div_(w), lambda t, w: t.pow_(2), lambda t, w: t.exp_().mul_(w)]
+)
+def test_what_is_packed_is_what_it_was_before_a_change_in_place(change, device):
+    """Hooks that keep a reference instead of a copy see the values that backward needs all the same."""
+
+    def run(context):
+        x, w = (leaf(5, seed=k).detach().to(device).requires_grad_() for k in (0, 1))
+        with context:
+            y = change(x * 2, w)
+            z = (y / w).sum()
+        return grad(z, (x, w))
+
+    close(run(graph.saved_tensors_hooks(lambda t: t, lambda t: t)), run(contextlib.nullcontext()), 0, 0)
+
+
+def test_a_quotient_changed_in_place_was_packed_before():
+    x, w = leaf(5), leaf(5, seed=1)
+    with graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        y = x / w
+        y.mul_(3)
+    close(grad(y.sum(), w), [-3 * x / w**2], 1e-14)
+
+
+def test_the_innermost_hooks_count_and_checkpoint_is_innermost():
+    counts = [0, 0]
+
+    def counting(k):
+        def pack(t):
+            counts[k] += 1
+            return t
+
+        return graph.saved_tensors_hooks(pack, lambda t: t)
+
+    x = leaf(3)
+    with counting(0):
+        a = x.tanh()
+        with counting(1):
+            b = a.tanh()
+        c = checkpoint(lambda t: t.tanh().tanh(), b, use_reentrant=False)
+        d = c.tanh()
+    assert counts == [2, 1]
+    expected = x
+    for _ in range(5):
+        expected = expected.tanh()
+    close(grad(d.sum(), x), grad(expected.sum(), x), 0, 0)
+
+
+def test_hooks_and_anomaly_detection_go_together():
+    x = gg.tensor([-1.0], requires_grad=True)
+    with gg.autograd.detect_anomaly(), graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        y = x.sqrt()
+        with pytest.raises(RuntimeError, match="gradient of 'sqrt' for its input 0 is NaN"):
+            y.backward()
+
+
+def test_bad_hooks_are_refused():
+    x = leaf(3)
+    with pytest.raises(TypeError, match="unpack_hook must be a function of one argument, but got NoneType"):
+        graph.saved_tensors_hooks(lambda t: t, None)
+    with (
+        graph.saved_tensors_hooks(lambda t: t.mul_(2), lambda t: t),
+        pytest.raises(RuntimeError, match="pack hook is modifying its input in place"),
+    ):
+        (x * 1).exp()
+    for unpack, error, message in (
+        (lambda t: 3, TypeError, "unpack_hook expected to be a Tensor but got result of type int"),
+        (lambda t: t[:2], RuntimeError, r"shape \(2,\).*expected the shape \(3,\)"),
+        (lambda t: t.float(), RuntimeError, "float32.*expected.*float64"),
+    ):
+        with graph.saved_tensors_hooks(lambda t: t, unpack):
+            y = x.exp()
+        with pytest.raises(error, match=message):
+            y.sum().backward()
+    with graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        pass
+    y = x.exp()
+    y.sum().backward()  # the hooks are gone
+
+
+def test_increment_version_is_noticed():
+    x = leaf(3)
+    y = x * 2
+    z = y.exp() * y
+    graph.increment_version(y)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()

@@ -1,5 +1,6 @@
 """CUDA devices, real or simulated: ``gg.cuda``, transfers, device guards, memory, and matrix products by cuBLASLt."""
 
+import contextlib
 import gc
 import itertools
 import subprocess
@@ -974,3 +975,22 @@ def test_training_follows_the_cpu():
         losses.append(found)
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     assert losses[0][-1] < losses[0][0]
+
+
+def test_save_on_cpu_moves_what_is_saved_and_back():
+    gg.manual_seed(0)
+    model = gg.nn.Sequential(gg.nn.Linear(8, 16), gg.nn.GELU(), gg.nn.Dropout(0.5), gg.nn.LayerNorm(16)).cuda()
+    save_on_cpu = gg.autograd.graph.save_on_cpu
+    found, held = [], []
+    for context in (contextlib.nullcontext(), save_on_cpu(), save_on_cpu(pin_memory=True)):
+        gg.manual_seed(1)
+        x = gg.randn(512, 8, device="cuda", requires_grad=True)
+        before = gg.cuda.memory_allocated()
+        with context:
+            y = model(x)
+        held.append(gg.cuda.memory_allocated() - before)
+        found.append(gg.autograd.grad(y.square().sum(), [x, *model.parameters()]))
+        del x, y
+    assert max(held[1:]) <= held[0] / 3, held
+    close(found[1], found[0], 0, 0)
+    close(found[2], found[0], 0, 0)

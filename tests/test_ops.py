@@ -247,6 +247,29 @@ def test_recorded_backward_computes_the_same(case):
     close(gradients(outs, inputs, create_graph=True), gradients(outs, inputs), 1e-12, 1e-12)
 
 
+@only(differentiable)
+def test_what_is_saved_may_be_packed(case):
+    inputs = case.inputs()
+    gg.manual_seed(0)
+    expected = gradients(case.run(inputs), inputs)
+    packed, unpacked = [], []
+
+    def pack(t):
+        packed.append(t.shape)
+        return t.detach().clone()
+
+    def unpack(kept):
+        unpacked.append(kept.shape)
+        return kept
+
+    gg.manual_seed(0)
+    with gg.autograd.graph.saved_tensors_hooks(pack, unpack):
+        outs = case.run(inputs)
+    assert not unpacked
+    close(gradients(outs, inputs), expected, 0, 0)
+    assert sorted(unpacked) == sorted(packed)
+
+
 @only(lambda case: case.differentiable and len(wanting(case.inputs())) > 1)
 def test_the_same_tensor_given_twice(case):
     inputs = case.inputs()

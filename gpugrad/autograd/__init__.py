@@ -13,7 +13,7 @@ from ..engine import (
     set_grad_enabled,
 )
 from ..tensor import Tensor, backward, grad
-from . import function, functional, profiler
+from . import function, functional, graph, profiler
 from .function import Function
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
@@ -50,6 +50,7 @@ __all__ = [
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "graph",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",

@@ -289,9 +289,9 @@ def _record(node: _FunctionNode, args: Sequence[Any], outputs: tuple[Any, ...]) 
     recorded = [isinstance(out, Tensor) and out.is_floating_point() and id(out) not in constant for out in outputs]
     node.outputs = len(outputs)
     node.shape, node.dtype = (shapes, types) if len(outputs) > 1 else (shapes[0], types[0])
+    ctx._keep(outputs, recorded)
     if modes.watch:
         modes.watch(node)
-    ctx._keep(outputs, recorded)
     shared = [a._version_counter for a in args if isinstance(a, Tensor) and a._version_counter is not None]
     results: list[Any] = []
     for k, out in enumerate(outputs):

@@ -770,7 +770,15 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
     check_inplace(name, target, recording)
     if target._base is not None and recording:
         refresh_view(target)
-    result = function(alias(target), *args, **kwargs)
+    # Those who watch see the nodes when what backward needs of the old values has been copied.
+    watch = modes.watch
+    made: list[Any] = []
+    if watch:
+        modes.watch = made.append
+    try:
+        result = function(alias(target), *args, **kwargs)
+    finally:
+        modes.watch = watch
     new, data = result._data, target._data
     if data.__class__ is not ndarray or new.__class__ is not ndarray:
         check_same_device(name, (data, new))
@@ -785,6 +793,9 @@ def inplace(name: str, function: Callable[..., Any], target: Any, *args: Any, **
         with beside(data):
             _overwrite(data, new, result)
     target._bump()
+    if watch:
+        for node in made:
+            watch(node)
     if recording and not result._needs_grad:
         result = REGISTRY["fill"](alias(target), 0)  # no gradient passes what has none, such as a comparison
     if result._needs_grad:

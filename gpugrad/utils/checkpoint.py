@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import random
 from ..autograd.function import _FunctionNode
+from ..autograd.graph import without_packing
 from ..engine import Node, Recomputed, enable_grad, modes
 from ..ops.core import OpNode
 from ..tensor import Tensor
@@ -36,11 +37,12 @@ def _watching() -> Iterator[list[Node]]:
     """Collects the nodes made inside the block."""
     nodes: list[Node] = []
     before = modes.watch
+    outer = without_packing(before)
 
     def watch(node: Node) -> None:
         nodes.append(node)
-        if before:
-            before(node)
+        if outer:
+            outer(node)
 
     modes.watch = watch
     try:
