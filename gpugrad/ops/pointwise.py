@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,7 +62,7 @@ class Elementwise(Op):
         if not recording or self.aux_of is None:
             return out, None
         named = {name: lazy.lift(a) for name, a in zip(self.inputs + self.params, args, strict=True)}
-        wanted = list(inspect.signature(self.aux_of).parameters)[1:]
+        wanted = core.parameters_of(self.aux_of)[0][1:]
         return out, self.aux_of(core.raw, *[named[name] for name in wanted])
 
     def compute(self, args: tuple[Any, ...], xp: Any, recording: bool) -> Any:
