@@ -576,6 +576,28 @@ def test_packed_gradients_have_gradients():
     close(second, (2 + x) * x.exp(), 1e-14)
 
 
+def test_packed_functions_have_gradients_of_second_order():
+    x, y = leaf(4), leaf(4, seed=1)
+    found = []
+    for hooks in (contextlib.nullcontext(), graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)):
+        with hooks:
+            z = Product.apply(Product.apply(x, y), x)
+        first = grad(z.sum(), (x, y), create_graph=True)
+        found.append([*first, *grad((first[0] * first[1]).sum(), (x, y))])
+    close(found[1], found[0], 0, 0)
+    close(found[1][2], 6 * x**2 * y, 1e-14)
+
+
+def test_a_leaf_that_changes_after_it_was_packed_is_noticed():
+    x = leaf(4)
+    with graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+        y = x**3
+    with gg.no_grad():
+        x.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        grad(y.sum(), x, create_graph=True)
+
+
 @pytest.mark.parametrize(
     "change", [lambda t, w: t.mul_(w), lambda t, w: t.div_(w), lambda t, w: t.pow_(2), lambda t, w: t.exp_().mul_(w)]
 )

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..backend import lazy
 from ..engine import Node, Recomputed, copy, modes, no_grad
-from ..ops.core import FIXED, OpNode
-from ..tensor import Tensor
+from ..ops.core import FIXED, REGISTRY, OpNode, record
+from ..tensor import Tensor, _edge
 from .function import FunctionCtx, _FunctionNode
 
 __all__ = ["Node", "increment_version", "save_on_cpu", "saved_tensors_hooks"]
@@ -76,19 +76,33 @@ def _unpacked(value: Any) -> Any:
 class _PackedContext(Recomputed):
     """Stands for the context of a user's function."""
 
-    def __init__(self, ctx: FunctionCtx, saved: list[tuple[Any, Any, Any]]):
-        self.ctx, self.saved = ctx, saved
+    def __init__(self, ctx: FunctionCtx, hooks: saved_tensors_hooks):
+        self.ctx = ctx
+        self.saved: list[tuple[_PackedTensor | None, int | None, Any]] = []
+        for t, slot, _ in ctx._saved:
+            # Which of the function's results it is, or whose history it has.
+            edge = _edge(t) if t is not None and t._needs_grad and slot is None else None
+            kept = None if t is None else _PackedTensor(t if t.is_leaf else t.detach(), hooks)
+            self.saved.append((kept, slot, edge))
+        ctx._saved = ()
 
     def recall(self) -> FunctionCtx:
         saved = []
-        for t, slot, version in self.saved:
-            if isinstance(t, _PackedTensor):
-                fresh = t.recall()
-                saved.append((fresh, slot, fresh._version))
-            else:
-                saved.append((t, slot, version))
+        for kept, slot, edge in self.saved:
+            t = None if kept is None else kept.recall()
+            if t is not None and edge is not None:
+                t = _with_history(t._data, *edge)
+            saved.append((t, slot, 0 if t is None else t._version))
         self.ctx._saved = tuple(saved)
         return self.ctx
+
+
+def _with_history(data: Any, parent: Any, slot: int) -> Tensor:
+    if isinstance(parent, Node):
+        return Tensor._wrap(data, parent, slot)
+    t = Tensor._wrap(data)
+    record(REGISTRY["clone"], (parent,), (data,), (True,), (), [t], None, False)
+    return t
 
 
 class _Packing:
@@ -106,17 +120,19 @@ class _Packing:
             self._pack_function(node)
 
     def _pack_op(self, node: OpNode) -> None:
-        values = list(node.values or ())
+        values, versions = list(node.values or ()), list(node.versions)
         plan = node.plan
         for k in range(len(values) - len(node.op.params)):
-            leaf = node.parents[plan.saved_inputs[k]] if k < len(plan.saved_inputs) else None
+            parent = node.parents[plan.saved_inputs[k]] if k < len(plan.saved_inputs) else None
+            leaf = parent if isinstance(parent, Tensor) else None
             if plan.saves_out and node.op.result_may_change and k == len(plan.saved_inputs):
                 values[k] = copy(values[k])
-            values[k] = self._packed(values[k], leaf if isinstance(leaf, Tensor) else None)
+            values[k] = self._packed(values[k], leaf)
+            if leaf is None and 2 * k < len(versions):
+                # Whether memory changes does not matter but for leaves, which a recorded backward reads themselves.
+                versions[2 * k : 2 * k + 2] = FIXED, 0
         if any(new is not old for new, old in zip(values, node.values or (), strict=True)):
-            node.values = _PackedValues(tuple(values))
-            # A hook may have kept the values anywhere: whether those in memory change does not matter.
-            node.versions = (FIXED, 0) * (len(node.versions) // 2)
+            node.values, node.versions = _PackedValues(tuple(values)), tuple(versions)
 
     def _packed(self, value: Any, leaf: Tensor | None = None) -> Any:
         if type(value) in (tuple, list):
@@ -127,14 +143,8 @@ class _Packing:
         return _PackedTensor(Tensor._wrap(lazy.settled(value)) if leaf is None else leaf, self.hooks)
 
     def _pack_function(self, node: _FunctionNode) -> None:
-        ctx = node.ctx
-        if any(t is not None for t, _, _ in ctx._saved):
-            saved = [
-                (None if t is None else _PackedTensor(t if t.is_leaf else t.detach(), self.hooks), slot, version)
-                for t, slot, version in ctx._saved
-            ]
-            ctx._saved = ()
-            node.ctx = _PackedContext(ctx, saved)
+        if any(t is not None for t, _, _ in node.ctx._saved):
+            node.ctx = _PackedContext(node.ctx, self.hooks)
 
 
 def without_packing(watch: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
@@ -152,7 +162,7 @@ class saved_tensors_hooks:
             and device.
 
     Of several blocks inside each other the innermost counts, as does ``checkpoint``, which keeps nothing to be packed.
-    As in PyTorch, a tensor that is changed in place after it was packed is not noticed.
+    A tensor that is changed in place after it was packed is packed as it was; a leaf must not be, as without hooks.
 
     Raises:
         TypeError: a hook cannot be called, or (in backward) ``unpack_hook`` returned no tensor.
