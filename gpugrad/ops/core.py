@@ -374,6 +374,7 @@ class Op:
         self._joint: tuple[Callable[..., Any], tuple[str, ...]] | None = None
         self._joint_needs: dict[str, tuple[str, ...]] | None = None
         self._plans: dict[Any, _Plan] = {}
+        self._is_simple = len(self.inputs) == 1 and self.outputs == 1 and not self.aux
         self.__name__ = self.__qualname__ = name
         self.__doc__ = forward.__doc__
         self.__module__ = forward.__module__
@@ -490,8 +491,32 @@ class Op:
 
     def __call__(self, *args: Any) -> Any:
         """Apply to tensors: inputs first, then the plain parameters."""
+        if self._is_simple:
+            try:
+                array = args[0]._data
+            except AttributeError:
+                array = None
+            if array.__class__ is ndarray and not autocasting and profiling.recorder is None:
+                return self._apply_simply(args[0], array, args[1:])
         count = len(args) - len(self.params) if self.variadic else len(self.inputs)
         return self.apply_with_aux(args[:count], args[count:])[0]
+
+    def _apply_simply(self, input: Any, array: np.ndarray, params: tuple[Any, ...]) -> Any:
+        """``apply`` for one CPU tensor and one result, where most of the time is this module's."""
+        token = hush()
+        try:
+            result = self.forward(np, array, *params)
+        finally:
+            unhush(token)
+        out = new(Tensor)
+        out._data = result if result.__class__ is ndarray else np.asarray(result)
+        if input._needs_grad and modes.grad and self.differentiable:
+            record(self, (input,), (array,), _WANTED, params, [out], None, False)
+        elif modes.inference:
+            out._inference = True
+        if self.view:
+            mark_view(out, input, self, params, 0)
+        return out
 
     def apply(self, inputs: Sequence[Any], params: tuple[Any, ...] = ()) -> Any:
         """Apply to tensors (or None for an absent optional input), recording if need be."""
@@ -635,6 +660,8 @@ def record(
 
 autocasting: list[Callable[[str, Sequence[Any]], Sequence[Any]]] = []
 """What casts the inputs of the op of a name; empty but inside of ``autocast`` blocks, one entry for each."""
+
+_WANTED = (True,)
 
 FIXED = [0]
 """The version counter of what cannot be changed in place."""
@@ -1019,6 +1046,8 @@ def normalize_dim(dim: int, ndim: int) -> int:
     Raises:
         IndexError: it is out of range.
     """
+    if dim.__class__ is int and -ndim <= dim < ndim:
+        return dim if dim >= 0 else dim + ndim
     span = max(ndim, 1)
     if isinstance(dim, bool) or not hasattr(dim, "__index__"):
         raise TypeError(f"dim must be an int, not {type(dim).__name__}")
@@ -1035,6 +1064,8 @@ def normalize_dims(dim: Any, ndim: int) -> tuple[int, ...]:
         IndexError: one is out of range.
         RuntimeError: one appears twice.
     """
+    if dim.__class__ is int and ndim:
+        return (normalize_dim(dim, ndim),)
     if dim is None or (isinstance(dim, tuple | list) and not dim):
         return tuple(range(ndim))
     dims = tuple(normalize_dim(d, ndim) for d in (dim if isinstance(dim, tuple | list) else (dim,)))

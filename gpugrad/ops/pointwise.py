@@ -18,6 +18,7 @@ from .trace import ForwardKernel
 ndarray = np.ndarray
 new = object.__new__
 _F32, _F64 = np.dtype("float32"), np.dtype("float64")
+_I64, _BOOL = np.dtype("int64"), np.dtype("bool")
 
 
 class Elementwise(Op):
@@ -41,7 +42,7 @@ class Elementwise(Op):
         if self.aux or getattr(forward, "several_passes", False):
             self.kernel(ForwardKernel(self))
         plain = not self.params and not self.aux
-        if plain and self.inputs == ("input",) and self.differentiable:
+        if plain and self.inputs == ("input",):
             self.function = _unary_function(self)
         elif plain and self.inputs == ("input", "other"):
             self.function = binary_function(self)
@@ -304,12 +305,55 @@ def _function(op: Elementwise) -> Callable[..., Any]:
     return function
 
 
+def _discrete_function(op: Elementwise, general: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    """The function of an op without parameters for CPU tensors of int64 or of bool, which need no gradient.
+
+    A second operand may be a number where it is of int64. All else is left to ``general``.
+    """
+    forward, keeps_dtype = op.forward, op.promotes != "float"
+
+    def function(*operands: Any) -> Any:
+        a = operands[0]._data
+        dtype = a.dtype
+        if (
+            not keeps_dtype
+            or a.__class__ is not ndarray
+            or (dtype is not _I64 and dtype is not _BOOL)
+            or modes.inference
+            or core.autocasting
+            or profiling.recorder is not None
+        ):
+            return general(operands)
+        arrays: tuple[Any, ...] = (a,)
+        for other in operands[1:]:
+            if other.__class__ is int and dtype is _I64 and -(1 << 63) <= other < 1 << 63:
+                arrays += (np.asarray(other, dtype),)
+                continue
+            b = getattr(other, "_data", None)
+            if b.__class__ is not ndarray or b.dtype is not dtype:
+                return general(operands)
+            arrays += (b,)
+        token = hush()
+        try:
+            out = forward(np, *arrays)
+        except ValueError as error:
+            raise op.shape_error(operands, error) from None
+        finally:
+            unhush(token)
+        result = new(core.Tensor)
+        result._data = out if out.__class__ is ndarray else np.asarray(out)
+        return result
+
+    return function
+
+
 # The two functions below do what `Elementwise.general` and `core.record` do, unrolled for CPU tensors of one
 # floating-point dtype: there a call costs the NumPy call and about two microseconds.
 
 
 def _unary_function(op: Elementwise) -> Callable[..., Any]:
-    forward, general = op.forward, op.general
+    forward, general, differentiable = op.forward, op.general, op.differentiable
+    discrete = _discrete_function(op, general)
     recorded: Any = None
 
     def function(input: Any, *, out: Any = None) -> Any:
@@ -322,10 +366,10 @@ def _unary_function(op: Elementwise) -> Callable[..., Any]:
         except AttributeError:
             return general((input,))
         if a.__class__ is not ndarray or (dtype is not _F32 and dtype is not _F64):
-            return general((input,))
+            return discrete(input)
         recorder = profiling.recorder
         event = None if recorder is None else recorder.begin(op.name, "forward", (input,))
-        if not input._needs_grad or not modes.grad:
+        if not input._needs_grad or not modes.grad or not differentiable:
             if modes.inference:
                 return general((input,))
             result = new(core.Tensor)
@@ -383,6 +427,7 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
     """The function of a two-input op; ``as_operator``, what stands behind its symbol."""
     forward, differentiable = op.forward, op.differentiable
     general = op.general_operator if as_operator else op.general
+    discrete = _discrete_function(op, general)
     plans: list[Any] = [None] * 4
 
     def function(input: Any, other: Any, *, out: Any = None) -> Any:
@@ -392,7 +437,7 @@ def binary_function(op: Elementwise, as_operator: bool = False) -> Callable[...,
             a = input._data
             dtype = a.dtype
             if a.__class__ is not ndarray or (dtype is not _F32 and dtype is not _F64):
-                return general((input, other))
+                return discrete(input, other)
             kind = other.__class__
             if kind is float or kind is int:
                 b = other

@@ -878,13 +878,13 @@ def _flags(t: Any) -> list[Any]:
 @op(samples=_flags, differentiable=False)
 def all(xp, input, /, dim, keepdim):
     """Whether all elements over ``dim`` are nonzero."""
-    return xp.all(input, axis=dim, keepdims=keepdim)
+    return (np.logical_and.reduce if xp is np else xp.all)(input, axis=dim, keepdims=keepdim)
 
 
 @op(samples=_flags, differentiable=False)
 def any(xp, input, /, dim, keepdim):
     """Whether an element over ``dim`` is nonzero."""
-    return xp.any(input, axis=dim, keepdims=keepdim)
+    return (np.logical_or.reduce if xp is np else xp.any)(input, axis=dim, keepdims=keepdim)
 
 
 def _truth(name: str, what: str) -> Any:
