@@ -205,7 +205,7 @@ def _split_rule(F, g, wanted, input_shape, sizes, dim):
 )
 def stack(xp, *tensors, dim):
     """Arrays one after the other along a new dimension."""
-    return concatenate(xp, [xp.expand_dims(a, dim) for a in tensors], dim)
+    return concatenate(xp, [a[at(dim, None)] for a in tensors], dim)
 
 
 @stack.joint_rule
