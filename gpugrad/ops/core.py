@@ -508,8 +508,7 @@ class Op:
             result = self.forward(np, array, *params)
         finally:
             unhush(token)
-        out = new(Tensor)
-        out._data = result if result.__class__ is ndarray else np.asarray(result)
+        out = self._wrap(result, np)
         if input._needs_grad and modes.grad and self.differentiable:
             record(self, (input,), (array,), _WANTED, params, [out], None, False)
         elif modes.inference:
